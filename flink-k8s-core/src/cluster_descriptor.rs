@@ -1,0 +1,183 @@
+//! What a user wants from Flink clusters: deploy, retrieve, kill.
+
+use std::collections::BTreeMap;
+
+use crate::cluster_id::ClusterId;
+use crate::configuration::FlinkConfiguration;
+use crate::kube_client::{BoxError, ObjectReference, Uid};
+use crate::namespace::Namespace;
+
+/// Deploys, finds and removes Flink clusters (upstream's interface of the same name).
+///
+/// A descriptor speaks for one namespace of one Kubernetes.
+#[async_trait::async_trait]
+pub trait ClusterDescriptor: Send + Sync {
+    /// Creates the objects of a session cluster and returns once the API server has stored them; the
+    /// JobManager is not awaited.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every
+    /// other error removes what this call made, and only that.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, a part of the cluster may exist; [`ClusterDescriptor::kill_cluster`]
+    /// removes it.
+    async fn deploy_session_cluster(
+        &self,
+        specification: &ClusterSpecification,
+    ) -> Result<DeployedCluster, DeployError>;
+
+    /// Finds a running cluster, whoever made it.
+    ///
+    /// # Errors
+    ///
+    /// [`RetrieveError::NotFound`] when there is none of that name.
+    async fn retrieve(&self, cluster_id: &ClusterId) -> Result<DeployedCluster, RetrieveError>;
+
+    /// Deletes the cluster's Deployment and, through it, everything that belongs to the cluster.
+    /// Returns when the API server has accepted that; the pods may still be stopping. High-availability
+    /// data is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`KillError::NotFound`] when there is no cluster of that name.
+    async fn kill_cluster(&self, cluster_id: &ClusterId) -> Result<(), KillError>;
+}
+
+/// Everything from which a cluster is made.
+#[derive(Clone, Debug)]
+pub struct ClusterSpecification {
+    /// The effective configuration, with `kubernetes.cluster-id`.
+    pub configuration: FlinkConfiguration,
+    /// Contents of the files that the objects are made of.
+    pub files: ClientFiles,
+}
+
+/// Contents of files on the client's machine. Reading them is up to the caller: core performs no I/O.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// Logging configuration to ship, by file name, such as `log4j-console.properties`.
+    pub logging: BTreeMap<String, String>,
+    /// Pod template of the JobManager (`kubernetes.pod-template-file.jobmanager` or `.default`), YAML.
+    pub job_manager_pod_template: Option<String>,
+    /// Pod template of the TaskManagers (`kubernetes.pod-template-file.taskmanager` or `.default`), YAML.
+    pub task_manager_pod_template: Option<String>,
+    /// `core-site.xml` and `hdfs-site.xml` of the local Hadoop configuration, by file name.
+    pub hadoop: BTreeMap<String, String>,
+    /// The Kerberos keytab and its file name.
+    pub keytab: Option<(String, Vec<u8>)>,
+    /// The `krb5.conf` and its file name.
+    pub krb5_conf: Option<(String, String)>,
+}
+
+/// A cluster that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeployedCluster {
+    /// Its name.
+    pub cluster_id: ClusterId,
+    /// Where it is.
+    pub namespace: Namespace,
+    /// The uid of its Deployment.
+    pub uid: Uid,
+}
+
+/// Why a cluster was not deployed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// A cluster of that name, or an object with one of its names, exists. Nothing was touched.
+    #[error("cannot deploy cluster {cluster_id}: {object} already exists, and was not touched")]
+    AlreadyExists {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// What is in the way.
+        object: ObjectReference,
+    },
+    /// The configuration does not describe a cluster; nothing was created.
+    #[error("cannot deploy a cluster from this configuration")]
+    Configuration {
+        /// What is wrong with it.
+        source: BoxError,
+    },
+    /// Kubernetes refused an object or failed; what had been created was removed again.
+    #[error("cannot deploy cluster {cluster_id}, and removed what had been created of it")]
+    RolledBack {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// The first failure.
+        source: BoxError,
+    },
+    /// Kubernetes failed, and then the removal of what had been created failed too.
+    #[error(
+        "cannot deploy cluster {cluster_id}, and {left_over} could not be removed either ({clean_up}); \
+         remove it with `flink-k8s session stop {cluster_id}`"
+    )]
+    LeftOver {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// What is left, with everything that it owns.
+        left_over: ObjectReference,
+        /// Why it could not be removed.
+        clean_up: String,
+        /// The first failure.
+        source: BoxError,
+    },
+    /// Kubernetes could not be asked; nothing was created.
+    #[error("cannot deploy cluster {cluster_id}; nothing was created")]
+    NothingCreated {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+/// Why a cluster could not be retrieved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetrieveError {
+    /// There is no cluster of that name.
+    #[error("there is no cluster {cluster_id} in namespace {namespace}")]
+    NotFound {
+        /// The name that was looked for.
+        cluster_id: ClusterId,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// Kubernetes could not be asked.
+    #[error("cannot look for cluster {cluster_id} in namespace {namespace}")]
+    Api {
+        /// The name that was looked for.
+        cluster_id: ClusterId,
+        /// Where.
+        namespace: Namespace,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+/// Why a cluster was not deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillError {
+    /// There is no cluster of that name.
+    #[error("there is no cluster {cluster_id} in namespace {namespace}")]
+    NotFound {
+        /// The name that was looked for.
+        cluster_id: ClusterId,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// Kubernetes refused or failed.
+    #[error("cannot delete cluster {cluster_id} in namespace {namespace}")]
+    Api {
+        /// The cluster that was to be deleted.
+        cluster_id: ClusterId,
+        /// Where.
+        namespace: Namespace,
+        /// The failure below.
+        source: BoxError,
+    },
+}

@@ -1,0 +1,106 @@
+//! Options about deploying clusters and submitting jobs that do not begin with `kubernetes.`.
+
+use super::{AlternativeKey, ConfigOption, OptionRow, OptionalConfigOption};
+
+/// Every option of this file.
+pub const TABLE: &[&dyn OptionRow] = &[
+    &TARGET,
+    &ATTACHED,
+    &SHUTDOWN_ON_ATTACHED_EXIT,
+    &EXECUTION_MODE,
+    &CLIENT_CONF_DIR,
+    &PARALLELISM,
+    &PIPELINE_NAME,
+    &SAVEPOINT_PATH,
+    &SAVEPOINT_IGNORE_UNCLAIMED_STATE,
+    &USER_ARTIFACTS_BASE_DIR,
+    &PIPELINE_JARS,
+    &APPLICATION_MAIN_CLASS,
+    &APPLICATION_ARGUMENTS,
+];
+
+/// `execution.target`: `kubernetes-session` or `kubernetes-application`.
+pub const TARGET: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "execution.target",
+    "kubernetes-session or kubernetes-application.",
+);
+
+/// `execution.attached`: Whether a command waits for the job that it submits.
+pub const ATTACHED: ConfigOption<bool> = ConfigOption::new(
+    "execution.attached",
+    "false",
+    "Whether a command waits for the job that it submits.",
+);
+
+/// `execution.shutdown-on-attached-exit`: Whether the cluster ends with an attached client.
+pub const SHUTDOWN_ON_ATTACHED_EXIT: ConfigOption<bool> = ConfigOption::new(
+    "execution.shutdown-on-attached-exit",
+    "false",
+    "Whether the cluster ends with an attached client.",
+);
+
+/// `internal.cluster.execution-mode`: Set to `NORMAL` when a cluster is deployed to Kubernetes.
+pub const EXECUTION_MODE: ConfigOption<String> = ConfigOption::new(
+    "internal.cluster.execution-mode",
+    "NORMAL",
+    "Set to NORMAL when a cluster is deployed to Kubernetes.",
+);
+
+/// `$internal.deployment.config-dir`: Flink's configuration directory on the client; never shipped.
+pub const CLIENT_CONF_DIR: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "$internal.deployment.config-dir",
+    "Flink's configuration directory on the client; never shipped.",
+);
+
+/// `parallelism.default`: Parallelism of jobs that do not choose one.
+pub const PARALLELISM: ConfigOption<u32> = ConfigOption::new(
+    "parallelism.default",
+    "1",
+    "Parallelism of jobs that do not choose one.",
+);
+
+/// `pipeline.name`: Name of the job.
+pub const PIPELINE_NAME: OptionalConfigOption<String> =
+    OptionalConfigOption::new("pipeline.name", "Name of the job.");
+
+/// `execution.state-recovery.path`: Savepoint from which the job starts.
+pub const SAVEPOINT_PATH: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "execution.state-recovery.path",
+    "Savepoint from which the job starts.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated("execution.savepoint.path")]);
+
+/// `execution.state-recovery.ignore-unclaimed-state`: Whether state of a savepoint may stay unused.
+pub const SAVEPOINT_IGNORE_UNCLAIMED_STATE: ConfigOption<bool> = ConfigOption::new(
+    "execution.state-recovery.ignore-unclaimed-state",
+    "false",
+    "Whether state of a savepoint may stay unused.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated(
+    "execution.savepoint.ignore-unclaimed-state",
+)]);
+
+/// `user.artifacts.base-dir`: Where the JobManager's volume for fetched artifacts is mounted.
+pub const USER_ARTIFACTS_BASE_DIR: ConfigOption<String> = ConfigOption::new(
+    "user.artifacts.base-dir",
+    "/opt/flink/artifacts",
+    "Where the JobManager's volume for fetched artifacts is mounted.",
+);
+
+/// `pipeline.jars`: Jar of an application cluster, opened in the JobManager's pod; a list of at most one.
+pub const PIPELINE_JARS: OptionalConfigOption<Vec<String>> = OptionalConfigOption::new(
+    "pipeline.jars",
+    "Jar of an application cluster, opened in the JobManager's pod; a list of at most one.",
+);
+
+/// `$internal.application.main`: Main class of an application; set when its cluster is deployed.
+pub const APPLICATION_MAIN_CLASS: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "$internal.application.main",
+    "Main class of an application; set when its cluster is deployed.",
+);
+
+/// `$internal.application.program-args`: Arguments of an application; set when its cluster is deployed.
+pub const APPLICATION_ARGUMENTS: OptionalConfigOption<Vec<String>> = OptionalConfigOption::new(
+    "$internal.application.program-args",
+    "Arguments of an application; set when its cluster is deployed.",
+);

@@ -1,0 +1,93 @@
+//! The options of high availability that deploying a cluster reads or sets.
+
+use super::{AlternativeKey, ConfigOption, MalformedValue, OptionRow, OptionValue, OptionalConfigOption};
+
+/// `high-availability.type`
+pub const HIGH_AVAILABILITY_TYPE: ConfigOption<HighAvailabilityMode> = ConfigOption::new(
+    "high-availability.type",
+    "NONE",
+    "NONE, KUBERNETES, ZOOKEEPER, or the class name of a factory.",
+)
+.with_alternatives(&[
+    AlternativeKey::Deprecated("recovery.mode"),
+    AlternativeKey::Deprecated("high-availability"),
+]);
+/// `high-availability.cluster-id`
+pub const HIGH_AVAILABILITY_CLUSTER_ID: ConfigOption<String> = ConfigOption::new(
+    "high-availability.cluster-id",
+    "/default",
+    "Directory of the cluster in the storage directory; set to the cluster-id when a cluster is deployed.",
+)
+.with_alternatives(&[
+    AlternativeKey::Deprecated("high-availability.zookeeper.path.namespace"),
+    AlternativeKey::Deprecated("recovery.zookeeper.path.namespace"),
+]);
+/// `high-availability.storageDir`
+pub const HIGH_AVAILABILITY_STORAGE_DIR: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "high-availability.storageDir",
+    "Where the JobManager stores what it needs to recover; mandatory with high availability.",
+)
+.with_alternatives(&[
+    AlternativeKey::Deprecated("high-availability.zookeeper.storageDir"),
+    AlternativeKey::Deprecated("recovery.zookeeper.storageDir"),
+]);
+/// `high-availability.jobmanager.port`
+pub const HIGH_AVAILABILITY_JOB_MANAGER_PORT: ConfigOption<String> = ConfigOption::new(
+    "high-availability.jobmanager.port",
+    "0",
+    "Port of the JobManager with high availability; 0 means jobmanager.rpc.port.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated("recovery.jobmanager.port")]);
+
+/// Every option of this section.
+pub const TABLE: &[&dyn OptionRow] = &[
+    &HIGH_AVAILABILITY_TYPE,
+    &HIGH_AVAILABILITY_CLUSTER_ID,
+    &HIGH_AVAILABILITY_STORAGE_DIR,
+    &HIGH_AVAILABILITY_JOB_MANAGER_PORT,
+];
+
+/// Who elects the leader and keeps the pointers to recovery data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HighAvailabilityMode {
+    /// Nobody: a JobManager that dies takes its jobs with it.
+    None,
+    /// `ZooKeeper`.
+    ZooKeeper,
+    /// Kubernetes ConfigMaps.
+    Kubernetes,
+    /// A factory class; counts as active.
+    Factory(String),
+}
+
+impl HighAvailabilityMode {
+    /// Whether jobs survive the loss of a JobManager.
+    pub fn is_active(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+impl OptionValue for HighAvailabilityMode {
+    const EXPECTED: &'static str = "NONE, KUBERNETES, ZOOKEEPER or a class name";
+
+    fn parse(text: &str) -> Result<Self, MalformedValue> {
+        Ok(match text.to_uppercase().as_str() {
+            "NONE" | "STANDALONE" => Self::None,
+            "ZOOKEEPER" => Self::ZooKeeper,
+            "KUBERNETES" => Self::Kubernetes,
+            _ => Self::Factory(text.to_owned()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_but_none_and_standalone_is_active() {
+        let active = |text| HighAvailabilityMode::parse(text).unwrap().is_active();
+        assert!(!active("none") && !active("Standalone"));
+        assert!(active("kubernetes") && active("ZooKeeper") && active("org.example.Factory"));
+    }
+}

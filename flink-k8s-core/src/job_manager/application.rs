@@ -1,0 +1,204 @@
+//! The objects of an application cluster: one JobManager that runs one program and ends with it.
+
+use super::{DEPLOYED, JobManagerSpecification};
+use crate::cluster_descriptor::ClusterSpecification;
+use crate::configuration::flink_k8s_options::{self, ResourceManagerKind};
+use crate::configuration::{FlinkConfiguration, deployment_options, kubernetes_options};
+use crate::flink_version::FlinkVersion;
+use crate::parameters::InvalidSpecification;
+
+/// Main class of an application cluster's JobManager.
+pub const APPLICATION_ENTRYPOINT_CLASS: &str =
+    "org.apache.flink.kubernetes.entrypoint.KubernetesApplicationClusterEntrypoint";
+/// Value of `execution.target` of application clusters.
+pub const APPLICATION_TARGET: &str = "kubernetes-application";
+
+/// The program of an application cluster, beside the jar that `pipeline.jars` names.
+///
+/// ```
+/// # use flink_k8s_core::job_manager::ApplicationConfiguration;
+/// let application = ApplicationConfiguration::new()
+///     .with_main_class("org.example.Orders")
+///     .with_arguments(["--input".to_owned(), "s3://bucket/in".to_owned()]);
+/// assert_eq!(application.main_class.as_deref(), Some("org.example.Orders"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApplicationConfiguration {
+    /// The class with the main method; without it, the jar's manifest says.
+    pub main_class: Option<String>,
+    /// Arguments of the main method.
+    pub arguments: Vec<String>,
+}
+
+impl ApplicationConfiguration {
+    /// The main class of the jar's manifest, without arguments.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs this class.
+    #[must_use]
+    pub fn with_main_class(mut self, class: impl Into<String>) -> Self {
+        self.main_class = Some(class.into());
+        self
+    }
+
+    /// Passes these arguments to the main method.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
+        self.arguments = arguments.into_iter().collect();
+        self
+    }
+
+    /// Whether Flink runs it with Python, so that no jar is needed.
+    fn is_python(&self) -> bool {
+        const DRIVERS: [&str; 2] = [
+            "org.apache.flink.client.python.PythonDriver",
+            "org.apache.flink.client.python.PythonGatewayServer",
+        ];
+        const OPTIONS: [&str; 4] = ["-py", "-pym", "--python", "--pyModule"];
+        self.main_class
+            .as_deref()
+            .is_some_and(|class| DRIVERS.contains(&class))
+            || self
+                .arguments
+                .iter()
+                .any(|argument| OPTIONS.contains(&argument.as_str()))
+    }
+}
+
+impl JobManagerSpecification {
+    /// The objects of an application cluster. The jar of `pipeline.jars` is opened in the pod: `local://` is
+    /// a file of the image, other addresses are fetched by the JobManager.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSpecification`] names the option and its value.
+    pub fn application(
+        specification: &ClusterSpecification,
+        application: &ApplicationConfiguration,
+    ) -> Result<Self, InvalidSpecification> {
+        let mut configuration = specification.configuration.clone();
+        check_jars(&configuration, application)?;
+        if configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust {
+            return Err(InvalidSpecification::ApplicationNeedsFlinkResourceManager);
+        }
+        configuration.set(deployment_options::TARGET.key, APPLICATION_TARGET, DEPLOYED);
+        configuration.set(
+            kubernetes_options::ENTRYPOINT_CLASS.key,
+            APPLICATION_ENTRYPOINT_CLASS,
+            DEPLOYED,
+        );
+        if let Some(class) = &application.main_class {
+            configuration.set(deployment_options::APPLICATION_MAIN_CLASS.key, class, DEPLOYED);
+        }
+        // Only 1.x writes an empty list.
+        let version = configuration.get(&flink_k8s_options::FLINK_VERSION)?;
+        if !application.arguments.is_empty() || version <= FlinkVersion::V1_20 {
+            let key = deployment_options::APPLICATION_ARGUMENTS.key;
+            configuration.set_list(key, &application.arguments, DEPLOYED);
+        }
+        Self::build(configuration, APPLICATION_TARGET, &specification.files)
+    }
+}
+
+/// One jar; since 2.1 none is needed, because the program may be on the image's class path.
+fn check_jars(
+    configuration: &FlinkConfiguration,
+    application: &ApplicationConfiguration,
+) -> Result<(), InvalidSpecification> {
+    if application.is_python() {
+        return Ok(());
+    }
+    let version = configuration.get(&flink_k8s_options::FLINK_VERSION)?;
+    let option = &deployment_options::PIPELINE_JARS;
+    let Some(jars) = configuration.find(option)? else {
+        return if version >= FlinkVersion::V2_1 {
+            Ok(())
+        } else {
+            Err(InvalidSpecification::MissingOption { key: option.key })
+        };
+    };
+    let key = option.key;
+    match jars.as_slice() {
+        [] if version >= FlinkVersion::V2_1 => Ok(()),
+        [jar] if is_address(jar) => Ok(()),
+        [jar] => Err(InvalidSpecification::JarAddress {
+            key,
+            jar: jar.clone(),
+        }),
+        jars => Err(InvalidSpecification::NotOneJar {
+            key,
+            count: jars.len(),
+        }),
+    }
+}
+
+/// Whether Java takes this for a URI: no blanks or other characters that need an escape, a scheme with something
+/// behind it if there is one.
+fn is_address(text: &str) -> bool {
+    let allowed = |byte: u8| !(byte <= b' ' || b"\"<>\\^`{|}\x7f".contains(&byte));
+    let mut bytes = text.bytes().enumerate();
+    let escapes_are_complete = bytes.all(|(at, byte)| {
+        byte != b'%'
+            || text
+                .as_bytes()
+                .get(at + 1..at + 3)
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    text.bytes().all(allowed) && escapes_are_complete && !text.starts_with(':') && !text.ends_with("://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::Origin;
+
+    fn check(
+        version: &str,
+        jars: Option<&str>,
+        application: &ApplicationConfiguration,
+    ) -> Result<(), String> {
+        let mut configuration = FlinkConfiguration::new();
+        configuration.set("flink-k8s.flink-version", version, Origin::CommandLine);
+        if let Some(jars) = jars {
+            configuration.set("pipeline.jars", jars, Origin::CommandLine);
+        }
+        check_jars(&configuration, application).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn there_is_one_jar_and_only_new_versions_do_without() {
+        let java = ApplicationConfiguration::new();
+        for version in ["1.20", "2.1", "2.3"] {
+            assert_eq!(
+                check(version, Some("local:///opt/flink/usrlib/job.jar"), &java),
+                Ok(())
+            );
+            let refusal = check(version, Some("local:///a.jar;local:///b.jar"), &java).unwrap_err();
+            assert!(
+                refusal.contains("pipeline.jars") && refusal.contains('2'),
+                "{refusal}"
+            );
+        }
+        assert_eq!(check("2.1", None, &java), Ok(()));
+        assert!(check("1.20", None, &java).is_err());
+        assert!(check("1.20", Some(""), &java).is_err());
+        let python = java.with_arguments(["-py".to_owned(), "job.py".to_owned()]);
+        assert_eq!(check("1.20", None, &python), Ok(()));
+    }
+
+    #[test]
+    fn a_jar_with_a_blank_in_its_address_is_refused_by_name() {
+        let refusal = check(
+            "2.1",
+            Some("local:///my job.jar"),
+            &ApplicationConfiguration::new(),
+        )
+        .unwrap_err();
+        assert!(
+            refusal.contains("my job.jar") && refusal.contains("%20"),
+            "{refusal}"
+        );
+    }
+}

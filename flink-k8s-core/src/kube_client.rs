@@ -1,0 +1,381 @@
+//! The port to Kubernetes: what Flink's clusters need from its API, and how that can fail.
+
+use std::error::Error;
+use std::fmt;
+
+use futures::stream::BoxStream;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+
+use crate::cluster_id::ClusterId;
+use crate::namespace::Namespace;
+use crate::pod_name::PodName;
+
+/// What we need from the Kubernetes API, in Flink's words.
+///
+/// One client speaks for one namespace, [`KubeClient::namespace`]. A method exists because a caller
+/// needs it; the port does not mirror the API server. Implementations bound each call in time.
+#[cfg_attr(any(test, feature = "mock"), mockall::automock)]
+#[async_trait::async_trait]
+pub trait KubeClient: Send + Sync {
+    /// The namespace in which every method of this client acts.
+    fn namespace(&self) -> Namespace;
+
+    /// Creates the JobManager's Deployment and returns it as stored, with its uid.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateObjectError::AlreadyExists`] when the name is taken; nothing was changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the Deployment may exist.
+    async fn create_deployment(&self, deployment: &Deployment) -> Result<Deployment, CreateObjectError>;
+
+    /// Creates a Service, ConfigMap or Secret of a cluster. One of that name which exists already and has
+    /// the same owner counts as created, because the answer to an earlier call may have been lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`KubeClient::create_deployment`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the object may exist.
+    async fn create_accompanying_object(&self, object: &AccompanyingObject) -> Result<(), CreateObjectError>;
+
+    /// The Deployment of this cluster, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn find_deployment(&self, cluster_id: &ClusterId) -> Result<Option<Deployment>, ReadError>;
+
+    /// The Service `<cluster-id>-rest` of this cluster, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn find_rest_service(&self, cluster_id: &ClusterId) -> Result<Option<Service>, ReadError>;
+
+    /// The Deployments of all native Flink clusters in the namespace, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_clusters(&self) -> Result<Vec<Deployment>, ReadError>;
+
+    /// Deletes the Deployment that has this uid, and through its owner references, in the background,
+    /// everything that belongs to the cluster. One that is already gone, or another Deployment which
+    /// took the name, counts as deleted and is not touched.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeleteError`].
+    async fn delete_deployment(&self, cluster_id: &ClusterId, uid: &Uid) -> Result<(), DeleteError>;
+
+    /// Every object in the namespace that carries the labels of this cluster or one of its names:
+    /// Deployments, `ReplicaSets`, pods, Services, ConfigMaps, Secrets.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError>;
+
+    /// The JobManager pods of this cluster.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_job_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError>;
+
+    /// The TaskManager pods of this cluster.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_task_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError>;
+
+    /// The last `lines` lines that the main container of this pod wrote; of its previous run if
+    /// `run` says so.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn read_pod_log(&self, pod: &PodName, run: ContainerRun, lines: u32) -> Result<String, ReadError>;
+
+    /// Creates a TaskManager pod and returns it as stored. One of that name which exists already and
+    /// has the same labels and owner counts as created, because the answer to an earlier call may have
+    /// been lost.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateObjectError`]; ask [`CreateObjectError::is_transient`] before repeating the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the pod may exist. The caller chose its name, so calling again with
+    /// the same pod is harmless.
+    async fn create_task_manager_pod(&self, pod: &Pod) -> Result<Pod, CreateObjectError>;
+
+    /// Deletes the pod that has this name and uid, with its own grace period. One that is gone, or
+    /// whose name another pod took, counts as deleted.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeleteError`].
+    async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
+
+    /// What happens to the TaskManager pods of this cluster, without end.
+    ///
+    /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are
+    /// retried with back-off inside; each is reported once as [`PodEvent::Interrupted`] and followed,
+    /// when events might have been missed, by another [`PodEvent::Relisted`].
+    fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent>;
+}
+
+/// The unique id that the API server gave to an object; a new object of the same name has another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(String);
+
+impl Uid {
+    /// The uid in the metadata of an object that came from the API server.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The uid as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Which run of a container is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerRun {
+    /// The one that runs or ran last.
+    Current,
+    /// The one before the last restart.
+    Previous,
+}
+
+/// What happened to the pods that are watched.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PodEvent {
+    /// These pods exist now; any other that was known is gone.
+    Relisted(Vec<Pod>),
+    /// The pod was created or changed.
+    Applied(Box<Pod>),
+    /// The pod is gone; this was its last state.
+    Deleted(Box<Pod>),
+    /// The watch was interrupted, for this reason, and is being taken up again.
+    Interrupted(String),
+}
+
+/// An object that a deploy creates besides the Deployment, and that the Deployment owns. Every
+/// implementation of the port must know all kinds, so the list is closed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccompanyingObject {
+    /// The internal or the REST service.
+    Service(Box<Service>),
+    /// Flink's configuration, a pod template, Hadoop or Kerberos configuration.
+    ConfigMap(Box<ConfigMap>),
+    /// A Kerberos keytab.
+    Secret(Box<Secret>),
+}
+
+/// The kinds of objects that belong to clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ObjectKind {
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// `apps/v1` ReplicaSet.
+    ReplicaSet,
+    /// `v1` Pod.
+    Pod,
+    /// `v1` Service.
+    Service,
+    /// `v1` ConfigMap.
+    ConfigMap,
+    /// `v1` Secret.
+    Secret,
+}
+
+impl ObjectKind {
+    /// The kind as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Kind, namespace and name of an object, for messages. Prints as `Service team-a/orders-rest`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectReference {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectReference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// The failure below an error of the port; core does not know the library that it comes from.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why an object was not created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateObjectError {
+    /// The name is taken.
+    #[error("{object} already exists")]
+    AlreadyExists {
+        /// What was to be created.
+        object: ObjectReference,
+    },
+    /// The namespace's quota is used up.
+    #[error("the quota of the namespace leaves no room for {object}: {message}")]
+    QuotaExhausted {
+        /// What was to be created.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The user or the service account may not create it, or an admission controller refused it.
+    #[error("not allowed to create {object}: {message}")]
+    Forbidden {
+        /// What was to be created.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server finds the object invalid.
+    #[error("the API server refuses {object} as invalid: {message}")]
+    Invalid {
+        /// What was to be created.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server could not be reached, did not answer in time, or failed.
+    #[error("cannot create {object}")]
+    Api {
+        /// What was to be created.
+        object: ObjectReference,
+        /// Whether the same call may succeed later although nobody changes anything.
+        transient: bool,
+        /// How long the API server asks to wait before the next attempt, in seconds.
+        retry_after_seconds: Option<u32>,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+impl CreateObjectError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::AlreadyExists { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => false,
+            Self::QuotaExhausted { .. } => true,
+            Self::Api { transient, .. } => *transient,
+        }
+    }
+}
+
+/// Why something could not be read from the API server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The user or the service account may not read it.
+    #[error("not allowed to read {what} in namespace {namespace}: {message}")]
+    Forbidden {
+        /// What was to be read, such as `Deployment orders` or `pods`.
+        what: String,
+        /// Where.
+        namespace: Namespace,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server could not be reached, did not answer in time, or failed.
+    #[error("cannot read {what} in namespace {namespace}")]
+    Api {
+        /// What was to be read, such as `Deployment orders` or `pods`.
+        what: String,
+        /// Where.
+        namespace: Namespace,
+        /// Whether the same call may succeed later although nobody changes anything.
+        transient: bool,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+impl ReadError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } => false,
+            Self::Api { transient, .. } => *transient,
+        }
+    }
+}
+
+/// Why an object was not deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// The user or the service account may not delete it.
+    #[error("not allowed to delete {object}: {message}")]
+    Forbidden {
+        /// What was to be deleted.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server could not be reached, did not answer in time, or failed.
+    #[error("cannot delete {object}")]
+    Api {
+        /// What was to be deleted.
+        object: ObjectReference,
+        /// Whether the same call may succeed later although nobody changes anything.
+        transient: bool,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+impl DeleteError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } => false,
+            Self::Api { transient, .. } => *transient,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The labels by which clusters and their pods are found; the same as upstream's.
+
+use std::collections::BTreeMap;
+
+use crate::cluster_id::ClusterId;
+
+/// Label whose value [`NATIVE_TYPE`] marks everything that belongs to a native Flink cluster.
+pub const TYPE: &str = "type";
+/// Value of the label [`TYPE`].
+pub const NATIVE_TYPE: &str = "flink-native-kubernetes";
+/// Label that holds the cluster-id.
+pub const APP: &str = "app";
+/// Label that tells JobManagers from TaskManagers.
+pub const COMPONENT: &str = "component";
+/// Value of the label [`COMPONENT`] on JobManagers.
+pub const JOB_MANAGER: &str = "jobmanager";
+/// Value of the label [`COMPONENT`] on TaskManagers.
+pub const TASK_MANAGER: &str = "taskmanager";
+
+/// The labels of every object of a cluster.
+pub fn common(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+    [(TYPE, NATIVE_TYPE), (APP, cluster_id.as_str())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The labels that select a cluster's JobManagers.
+pub fn job_manager(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+    with_component(cluster_id, JOB_MANAGER)
+}
+
+/// The labels that select a cluster's TaskManagers.
+pub fn task_manager(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+    with_component(cluster_id, TASK_MANAGER)
+}
+
+fn with_component(cluster_id: &ClusterId, component: &str) -> BTreeMap<String, String> {
+    let mut labels = common(cluster_id);
+    labels.insert(COMPONENT.to_owned(), component.to_owned());
+    labels
+}
+
+/// A label selector in the API's syntax that matches objects with all of these labels.
+///
+/// ```
+/// # use flink_k8s_core::labels;
+/// let labels = labels::task_manager(&"orders".parse().unwrap());
+/// assert_eq!(labels::selector(&labels), "app=orders,component=taskmanager,type=flink-native-kubernetes");
+/// ```
+pub fn selector(labels: &BTreeMap<String, String>) -> String {
+    let terms: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    terms.join(",")
+}

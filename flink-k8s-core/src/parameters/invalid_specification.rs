@@ -1,0 +1,242 @@
+//! Why a configuration does not describe a cluster.
+
+use crate::cluster_id::InvalidClusterId;
+use crate::configuration::kubernetes_options::{CLUSTER_ID, NAMESPACE};
+use crate::configuration::{InvalidOptionValue, WriteConfigurationError};
+use crate::kube_client::BoxError;
+use crate::memory::InvalidMemoryConfiguration;
+use crate::namespace::InvalidNamespace;
+
+/// Why no objects can be built from a configuration and its files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidSpecification {
+    /// A value cannot be read.
+    #[error(transparent)]
+    Option(#[from] InvalidOptionValue),
+    /// An option that has no default is not set.
+    #[error("option {key} is not set; set it with -D{key}=...")]
+    MissingOption {
+        /// The option.
+        key: &'static str,
+    },
+    /// `kubernetes.cluster-id` cannot name objects.
+    #[error("kubernetes.cluster-id is invalid")]
+    ClusterId(#[from] InvalidClusterId),
+    /// `kubernetes.namespace` cannot name a namespace.
+    #[error("kubernetes.namespace is invalid")]
+    Namespace(#[from] InvalidNamespace),
+    /// A text that must not be blank is.
+    #[error("option {key} is blank")]
+    Blank {
+        /// The option.
+        key: &'static str,
+    },
+    /// A port must be one number, because Services and container ports refer to it.
+    #[error(
+        "option {key} is {value:?}, but must be one fixed port; ranges and lists are not supported on Kubernetes"
+    )]
+    PortNotFixed {
+        /// The option.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// A container port cannot be chosen at random.
+    #[error("option {key} is 0, but must be a fixed port on Kubernetes unless the host network is used")]
+    PortZero {
+        /// The option.
+        key: &'static str,
+    },
+    /// There must be a JobManager.
+    #[error("option {key} is {value}, but must be at least 1")]
+    TooFewReplicas {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// JobManagers that do not elect a leader would all act.
+    #[error(
+        "option {key} is {value}, but more than one JobManager needs high availability; \
+         set high-availability.type, for example to kubernetes"
+    )]
+    ReplicasWithoutHighAvailability {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// A limit below the request is refused by Kubernetes.
+    #[error("option {key} is {value}, but must be at least 1")]
+    LimitBelowRequest {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// The seconds of a toleration are not a number.
+    #[error("tolerationSeconds {value:?} in option {key} is not a whole number")]
+    TolerationSeconds {
+        /// The option.
+        key: &'static str,
+        /// The seconds as written.
+        value: String,
+    },
+    /// A claim cannot be mounted.
+    #[error("persistent volume claim {name:?} cannot be mounted at {path:?} (option {key})")]
+    PersistentVolumeClaim {
+        /// The option.
+        key: &'static str,
+        /// The name of the claim.
+        name: String,
+        /// Where it should be mounted.
+        path: String,
+        /// What is wrong.
+        source: InvalidPersistentVolumeClaim,
+    },
+    /// A login needs both.
+    #[error("option {set} is set without {missing}: a Kerberos login needs both or neither")]
+    HalfOfKerberosLogin {
+        /// The option that is set.
+        set: &'static str,
+        /// The option that is not.
+        missing: &'static str,
+    },
+    /// An application has one jar.
+    #[error("option {key} names {count} jars, but an application cluster runs exactly one")]
+    NotOneJar {
+        /// The option.
+        key: &'static str,
+        /// How many it names.
+        count: usize,
+    },
+    /// The jar's address is not one.
+    #[error(
+        "option {key} is {jar:?}, which is not an address such as local:///opt/flink/usrlib/job.jar; \
+         blanks are written as %20"
+    )]
+    JarAddress {
+        /// The option.
+        key: &'static str,
+        /// The address as written.
+        jar: String,
+    },
+    /// Our entrypoint starts session clusters only.
+    #[error(
+        "an application cluster needs -Dflink-k8s.resource-manager=flink: our own resource manager runs session \
+         clusters only so far"
+    )]
+    ApplicationNeedsFlinkResourceManager,
+    /// Arguments cannot be split into words.
+    #[error("option {key} is {value:?}, whose quotes do not match")]
+    Unquotable {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The parts of a process' memory do not fit together.
+    #[error("the memory of the {process} cannot be divided as configured")]
+    Memory {
+        /// `JobManager` or `TaskManager`.
+        process: &'static str,
+        /// What does not fit.
+        source: InvalidMemoryConfiguration,
+    },
+    /// A worker's size does not follow from its request.
+    #[error("the settings of worker {worker} do not say how large it is")]
+    WorkerSize {
+        /// The worker's pod.
+        worker: String,
+        /// What is missing.
+        source: InvalidMemoryConfiguration,
+    },
+    /// A pod template is not a pod.
+    #[error("the pod template of option {key} is not a Pod in YAML or JSON")]
+    PodTemplate {
+        /// The option that names the file.
+        key: &'static str,
+        /// What the parser says.
+        source: BoxError,
+    },
+    /// The configuration cannot be written as YAML.
+    #[error("the configuration cannot be written as {file}", file = super::CONFIGURATION_FILE)]
+    ConfigurationFile(#[from] WriteConfigurationError),
+    /// The Deployment that shall own objects is not one that the API server has stored.
+    #[error(
+        "Deployment {name} has no uid yet: owner references need the Deployment as the API server stored it"
+    )]
+    OwnerNotStored {
+        /// The Deployment.
+        name: String,
+    },
+}
+
+impl InvalidSpecification {
+    /// The key of the one option whose value is wrong; `None` where several options together are.
+    pub fn option(&self) -> Option<&str> {
+        match self {
+            Self::Option(refusal) => Some(&refusal.key),
+            Self::ClusterId(_) => Some(CLUSTER_ID.key),
+            Self::Namespace(_) => Some(NAMESPACE.key),
+            Self::PortNotFixed { key, .. } => Some(key),
+            Self::MissingOption { key }
+            | Self::Blank { key }
+            | Self::PortZero { key }
+            | Self::TooFewReplicas { key, .. }
+            | Self::ReplicasWithoutHighAvailability { key, .. }
+            | Self::LimitBelowRequest { key, .. }
+            | Self::TolerationSeconds { key, .. }
+            | Self::PersistentVolumeClaim { key, .. }
+            | Self::HalfOfKerberosLogin { set: key, .. }
+            | Self::NotOneJar { key, .. }
+            | Self::JarAddress { key, .. }
+            | Self::Unquotable { key, .. }
+            | Self::PodTemplate { key, .. } => Some(key),
+            Self::Memory { .. }
+            | Self::WorkerSize { .. }
+            | Self::ApplicationNeedsFlinkResourceManager
+            | Self::ConfigurationFile(_)
+            | Self::OwnerNotStored { .. } => None,
+        }
+    }
+
+    pub(crate) fn job_manager_memory(source: InvalidMemoryConfiguration) -> Self {
+        Self::Memory {
+            process: "JobManager",
+            source,
+        }
+    }
+
+    pub(crate) fn task_manager_memory(source: InvalidMemoryConfiguration) -> Self {
+        Self::Memory {
+            process: "TaskManager",
+            source,
+        }
+    }
+}
+
+/// Why a persistent volume claim cannot be mounted (upstream's rules).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPersistentVolumeClaim {
+    /// Not a name that a claim can have.
+    #[error(
+        "the name must have 1 to 253 lowercase letters, digits, '-' or '.', \
+         and start and end with a letter or digit"
+    )]
+    Name,
+    /// The path is relative or blank.
+    #[error("the mount path must start with '/'")]
+    Path,
+    /// Two claims would hide each other.
+    #[error("another claim has the same mount path")]
+    PathTaken,
+    /// The volume's name would be too long.
+    #[error("its volume would be named {0:?}, which is longer than 63 characters")]
+    VolumeNameTooLong(String),
+    /// The volume's name is used by another volume of the pod.
+    #[error("its volume would be named {0:?}, as another volume of the pod is")]
+    VolumeNameTaken(String),
+}
