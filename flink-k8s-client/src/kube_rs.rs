@@ -1,0 +1,322 @@
+//! The [`KubeClient`] on the `kube` crate.
+
+mod call;
+mod connect;
+mod failure;
+mod manifests;
+mod objects;
+mod pod_watch;
+
+use std::collections::BTreeSet;
+
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::kube_client::{
+    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, ObjectKind,
+    ObjectReference, PodEvent, ReadError, Uid,
+};
+use flink_k8s_core::labels;
+use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::pod_name::PodName;
+use futures::stream::BoxStream;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::Client;
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions};
+use kube::core::params::GetParams;
+use kube::core::{ObjectList, Request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use call::CallError;
+use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
+pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
+use failure::{create_error, delete_error, read_error};
+
+/// The container in which Flink runs, in JobManager and TaskManager pods.
+const MAIN_CONTAINER: &str = "flink-main-container";
+/// How much of a log is kept, from its end, however long its lines are.
+const LOG_BYTES: usize = 1024 * 1024;
+
+/// The Kubernetes API of one namespace, through the `kube` crate.
+///
+/// Cloning is cheap. Calls are bounded in time and never repeated here; only the watch goes on by itself.
+///
+/// ```no_run
+/// # use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+/// # use flink_k8s_core::kube_client::KubeClient;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let kube = KubeRsClient::connect(&ConnectOptions::new("team-a".parse()?)).await?;
+/// let clusters = kube.list_clusters().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct KubeRsClient {
+    client: Client,
+    namespace: Namespace,
+}
+
+impl KubeRsClient {
+    /// Speaks for `namespace` through `client`.
+    ///
+    /// A client that repeats calls by itself (kube's default) makes answers such as `AlreadyExists`
+    /// ambiguous; [`KubeRsClient::connect`] makes one that does not.
+    pub fn new(client: Client, namespace: Namespace) -> Self {
+        Self { client, namespace }
+    }
+
+    /// The client below, for what the port does not offer: forwarding requests, tunnels.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Another view of the same API server.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: Namespace) -> Self {
+        Self {
+            client: self.client.clone(),
+            namespace,
+        }
+    }
+
+    fn requests<K: kube::Resource<DynamicType = ()>>(&self) -> Request {
+        Request::new(K::url_path(&(), Some(self.namespace.as_str())))
+    }
+
+    fn reference(&self, kind: ObjectKind, name: &str) -> ObjectReference {
+        ObjectReference {
+            kind,
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    async fn create<K>(&self, kind: ObjectKind, object: &K) -> Result<K, CreateObjectError>
+    where
+        K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let request = serde_json::to_vec(object).map_err(kube::core::request::Error::SerializeBody);
+        let request = request.and_then(|body| self.requests::<K>().create(&PostParams::default(), body));
+        let created = call(&self.client, request, CALL_TIMEOUT).await;
+        created.map_err(|error| create_error(self.reference(kind, &name), error))
+    }
+
+    /// Creates an object that has an owner. One that exists with the same owner was created by an earlier
+    /// call whose answer was lost.
+    async fn create_owned<K>(&self, kind: ObjectKind, object: &K) -> Result<(), CreateObjectError>
+    where
+        K: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let Err(refusal) = self.create(kind, object).await else {
+            return Ok(());
+        };
+        let owners = owner_uids(object);
+        if !matches!(refusal, CreateObjectError::AlreadyExists { .. }) || owners.is_empty() {
+            return Err(refusal);
+        }
+        let name = object.meta().name.clone().unwrap_or_default();
+        match self.find::<K>(&name).await {
+            Ok(Some(existing)) if owner_uids(&existing) == owners => Ok(()),
+            Ok(_) => Err(refusal),
+            Err(error) => Err(create_error(self.reference(kind, &name), error)),
+        }
+    }
+
+    async fn find<K: kube::Resource<DynamicType = ()> + DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<K>, CallError> {
+        let request = self.requests::<K>().get(name, &GetParams::default());
+        match call(&self.client, request, CALL_TIMEOUT).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list<K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned>(
+        &self,
+        selector: &str,
+    ) -> Result<Vec<K>, CallError> {
+        let request = self.requests::<K>().list(&ListParams::default().labels(selector));
+        let list: ObjectList<K> = call(&self.client, request, LIST_TIMEOUT).await?;
+        Ok(list.items)
+    }
+
+    /// Deletes the object if it still has this uid. One that is gone, or whose name another object took,
+    /// counts as deleted.
+    async fn delete<K: kube::Resource<DynamicType = ()> + DeserializeOwned>(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        uid: &Uid,
+        how: DeleteParams,
+    ) -> Result<(), DeleteError> {
+        let only_this = Preconditions {
+            uid: Some(uid.as_str().to_owned()),
+            resource_version: None,
+        };
+        let request = self.requests::<K>().delete(
+            name,
+            &DeleteParams {
+                preconditions: Some(only_this),
+                ..how
+            },
+        );
+        let Err(refusal) = call_for_bytes(&self.client, request, CALL_TIMEOUT).await else {
+            return Ok(());
+        };
+        if refusal.code() == Some(404) {
+            return Ok(());
+        }
+        if refusal.code() == Some(409) {
+            // A missed precondition and other conflicts look the same: the object itself tells.
+            let existing = self.find::<K>(name).await;
+            let existing = existing.map_err(|error| delete_error(self.reference(kind, name), error))?;
+            if existing.is_none_or(|object| object.meta().uid.as_deref() != Some(uid.as_str())) {
+                return Ok(());
+            }
+        }
+        Err(delete_error(self.reference(kind, name), refusal))
+    }
+
+    async fn list_pods(&self, selector: &str, what: &str) -> Result<Vec<Pod>, ReadError> {
+        self.list(selector)
+            .await
+            .map_err(|error| read_error(what, &self.namespace, error))
+    }
+}
+
+#[async_trait::async_trait]
+impl KubeClient for KubeRsClient {
+    fn namespace(&self) -> Namespace {
+        self.namespace.clone()
+    }
+
+    async fn create_deployment(&self, deployment: &Deployment) -> Result<Deployment, CreateObjectError> {
+        self.create(ObjectKind::Deployment, deployment).await
+    }
+
+    async fn create_accompanying_object(&self, object: &AccompanyingObject) -> Result<(), CreateObjectError> {
+        match object {
+            AccompanyingObject::Service(service) => {
+                self.create_owned(ObjectKind::Service, service.as_ref()).await
+            }
+            AccompanyingObject::ConfigMap(config_map) => {
+                self.create_owned(ObjectKind::ConfigMap, config_map.as_ref())
+                    .await
+            }
+            AccompanyingObject::Secret(secret) => {
+                self.create_owned(ObjectKind::Secret, secret.as_ref()).await
+            }
+        }
+    }
+
+    async fn find_deployment(&self, cluster_id: &ClusterId) -> Result<Option<Deployment>, ReadError> {
+        let name = cluster_id.deployment_name();
+        let found = self.find(name).await;
+        found.map_err(|error| read_error(&format!("Deployment {name}"), &self.namespace, error))
+    }
+
+    async fn find_rest_service(&self, cluster_id: &ClusterId) -> Result<Option<Service>, ReadError> {
+        let name = cluster_id.rest_service_name();
+        let found = self.find(&name).await;
+        found.map_err(|error| read_error(&format!("Service {name}"), &self.namespace, error))
+    }
+
+    async fn list_clusters(&self) -> Result<Vec<Deployment>, ReadError> {
+        let selector = format!("{}={}", labels::TYPE, labels::NATIVE_TYPE);
+        let listed = self.list(&selector).await;
+        listed.map_err(|error| read_error("the Deployments of Flink clusters", &self.namespace, error))
+    }
+
+    async fn delete_deployment(&self, cluster_id: &ClusterId, uid: &Uid) -> Result<(), DeleteError> {
+        let name = cluster_id.deployment_name();
+        self.delete::<Deployment>(ObjectKind::Deployment, name, uid, DeleteParams::background())
+            .await
+    }
+
+    async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError> {
+        self.objects_of(cluster_id).await
+    }
+
+    async fn list_job_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError> {
+        let selector = labels::selector(&labels::job_manager(cluster_id));
+        self.list_pods(&selector, &format!("the JobManager pods of cluster {cluster_id}"))
+            .await
+    }
+
+    async fn list_task_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError> {
+        let selector = labels::selector(&labels::task_manager(cluster_id));
+        self.list_pods(
+            &selector,
+            &format!("the TaskManager pods of cluster {cluster_id}"),
+        )
+        .await
+    }
+
+    async fn read_pod_log(&self, pod: &PodName, run: ContainerRun, lines: u32) -> Result<String, ReadError> {
+        let which = LogParams {
+            container: Some(MAIN_CONTAINER.to_owned()),
+            previous: run == ContainerRun::Previous,
+            tail_lines: Some(i64::from(lines)),
+            ..LogParams::default()
+        };
+        let request = self.requests::<Pod>().logs(pod.as_str(), &which);
+        let log = call_for_bytes(&self.client, request, CALL_TIMEOUT).await;
+        let log =
+            log.map_err(|error| read_error(&format!("the log of pod {pod}"), &self.namespace, error))?;
+        let end = &log[log.len().saturating_sub(LOG_BYTES)..];
+        Ok(String::from_utf8_lossy(end).into_owned())
+    }
+
+    async fn create_task_manager_pod(&self, pod: &Pod) -> Result<Pod, CreateObjectError> {
+        let refusal = match self.create(ObjectKind::Pod, pod).await {
+            Err(refusal @ CreateObjectError::AlreadyExists { .. }) => refusal,
+            other => return other,
+        };
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        match self.find::<Pod>(&name).await {
+            Ok(Some(existing)) if is_same_worker(pod, &existing) => Ok(existing),
+            Ok(Some(_)) => Err(refusal),
+            // It went away between the two calls, so the name is free again.
+            Ok(None) => self.create(ObjectKind::Pod, pod).await,
+            Err(error) => Err(create_error(self.reference(ObjectKind::Pod, &name), error)),
+        }
+    }
+
+    async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
+        self.delete::<Pod>(ObjectKind::Pod, pod.as_str(), uid, DeleteParams::default())
+            .await
+    }
+
+    fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
+        let selector = labels::selector(&labels::task_manager(cluster_id));
+        pod_watch::watch(self.client.clone(), self.requests::<Pod>(), selector)
+    }
+}
+
+/// Whether `existing` is what an earlier create of `wanted` made: it has all its labels and owners.
+fn is_same_worker(wanted: &Pod, existing: &Pod) -> bool {
+    let empty = std::collections::BTreeMap::new();
+    let labels = existing.metadata.labels.as_ref().unwrap_or(&empty);
+    let wanted_labels = wanted.metadata.labels.as_ref().unwrap_or(&empty);
+    wanted_labels
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+        && owner_uids(wanted) == owner_uids(existing)
+}
+
+fn owner_uids<K: kube::Resource<DynamicType = ()>>(object: &K) -> BTreeSet<String> {
+    object
+        .meta()
+        .owner_references
+        .iter()
+        .flatten()
+        .map(|owner| owner.uid.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

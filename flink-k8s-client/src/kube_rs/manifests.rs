@@ -1,0 +1,78 @@
+//! Objects as data: ask the API server about them before they are created, and read those that run.
+
+use flink_k8s_core::kube_client::{CreateObjectError, ObjectKind, ReadError};
+use flink_k8s_core::manifest::ManifestObject;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::PostParams;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::call::{CALL_TIMEOUT, call};
+use super::failure::{create_error, read_error};
+use super::{CallError, KubeRsClient};
+
+impl KubeRsClient {
+    /// Lets the API server check an object as if it created it: schema, admission, quota, name. Nothing is
+    /// stored.
+    ///
+    /// # Errors
+    ///
+    /// What creating it would fail with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn try_create(&self, object: &ManifestObject) -> Result<(), CreateObjectError> {
+        let tried = match object.kind {
+            ObjectKind::ConfigMap => self.try_create_as::<ConfigMap>(object).await,
+            ObjectKind::Secret => self.try_create_as::<Secret>(object).await,
+            ObjectKind::Service => self.try_create_as::<Service>(object).await,
+            ObjectKind::Pod => self.try_create_as::<Pod>(object).await,
+            _ => self.try_create_as::<Deployment>(object).await,
+        };
+        tried.map_err(|error| create_error(self.reference(object.kind, &object.name), error))
+    }
+
+    async fn try_create_as<K>(&self, object: &ManifestObject) -> Result<(), CallError>
+    where
+        K: kube::Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let parameters = PostParams {
+            dry_run: true,
+            field_manager: None,
+        };
+        let body = serde_json::to_vec(&object.value).map_err(kube::core::request::Error::SerializeBody);
+        let request = body.and_then(|body| self.requests::<K>().create(&parameters, body));
+        call::<K>(&self.client, request, CALL_TIMEOUT).await.map(drop)
+    }
+
+    /// The object of this kind and name that runs, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn read_object(&self, object: &ManifestObject) -> Result<Option<Value>, ReadError> {
+        let name = &object.name;
+        let read = match object.kind {
+            ObjectKind::ConfigMap => self.read_as::<ConfigMap>(name).await,
+            ObjectKind::Secret => self.read_as::<Secret>(name).await,
+            ObjectKind::Service => self.read_as::<Service>(name).await,
+            ObjectKind::Pod => self.read_as::<Pod>(name).await,
+            _ => self.read_as::<Deployment>(name).await,
+        };
+        read.map_err(|error| read_error(&format!("{} {name}", object.kind), &self.namespace, error))
+    }
+
+    async fn read_as<K>(&self, name: &str) -> Result<Option<Value>, CallError>
+    where
+        K: kube::Resource<DynamicType = ()> + DeserializeOwned + serde::Serialize,
+    {
+        let found = self.find::<K>(name).await?;
+        Ok(found.and_then(|object| serde_json::to_value(object).ok()))
+    }
+}

@@ -1,0 +1,301 @@
+use bytes::Bytes;
+use flink_k8s_core::kube_client::PodEvent;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Full, StreamBody};
+use tokio::sync::mpsc;
+use tokio::time;
+
+use super::*;
+
+type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
+type Handle = tower_test::mock::Handle<Request<Body>, Response<AnyBody>>;
+
+struct Server {
+    handle: Handle,
+}
+
+impl Server {
+    fn new() -> (Self, BoxStream<'static, PodEvent>) {
+        let (service, handle) = tower_test::mock::pair::<Request<Body>, Response<AnyBody>>();
+        let kube = KubeRsClient::new(Client::new(service, "default"), "team-a".parse().unwrap());
+        (
+            Self { handle },
+            kube.watch_task_manager_pods(&"orders".parse().unwrap()),
+        )
+    }
+
+    /// The next request, of which the parameters that do not change are checked here.
+    async fn request(&mut self) -> (String, tower_test::mock::SendResponse<Response<AnyBody>>) {
+        let (request, respond) = self.handle.next_request().await.unwrap();
+        let uri = request.uri().to_string();
+        assert!(uri.starts_with(PODS), "{uri}");
+        let selector =
+            "labelSelector=app%3Dorders%2Ccomponent%3Dtaskmanager%2Ctype%3Dflink-native-kubernetes";
+        assert!(uri.contains(selector), "{uri}");
+        if !uri.contains("watch=true") {
+            return ("list".to_owned(), respond);
+        }
+        assert!(
+            uri.contains("timeoutSeconds=30") && uri.contains("allowWatchBookmarks=true"),
+            "{uri}"
+        );
+        let version = uri.rsplit("resourceVersion=").next().unwrap();
+        (format!("watch from {version}"), respond)
+    }
+
+    async fn answer(&mut self, expected: &str, answer: Answer) {
+        let (request, respond) = self.request().await;
+        assert_eq!(request, expected);
+        match answer {
+            Answer::Json(code, json) => {
+                respond.send_response(Response::builder().status(code).body(whole(&json)).unwrap());
+            }
+            Answer::Broken => respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            _ => panic!("not used here"),
+        }
+    }
+
+    async fn answer_list(&mut self, version: &str, pods: &[&str]) {
+        let items: Vec<Value> = pods.iter().map(|name| worker_at(name, "1")).collect();
+        let list = json!({"metadata": {"resourceVersion": version}, "items": items});
+        self.answer("list", Answer::Json(200, list)).await;
+    }
+
+    async fn answer_watch(&mut self, expected: &str) -> OpenWatch {
+        let (request, respond) = self.request().await;
+        assert_eq!(request, expected);
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Vec<u8>, std::io::Error>>();
+        let chunks = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let frames = chunks.map(|chunk| chunk.map(|bytes| Frame::data(Bytes::from(bytes))));
+        let body = AnyBody::new(StreamBody::new(frames));
+        respond.send_response(Response::builder().status(200).body(body).unwrap());
+        OpenWatch(sender)
+    }
+}
+
+struct OpenWatch(mpsc::UnboundedSender<Result<Vec<u8>, std::io::Error>>);
+
+impl OpenWatch {
+    fn event(&self, kind: &str, object: &Value) {
+        let line = format!("{}\n", json!({"type": kind, "object": object}));
+        self.0.send(Ok(line.into_bytes())).unwrap();
+    }
+}
+
+fn whole(json: &Value) -> AnyBody {
+    AnyBody::new(Full::from(serde_json::to_vec(json).unwrap()).map_err(|never| match never {}))
+}
+
+fn worker_at(name: &str, version: &str) -> Value {
+    json!({"metadata": {"name": name, "resourceVersion": version}})
+}
+
+fn text(event: &PodEvent) -> String {
+    let name = |pod: &Pod| pod.metadata.name.clone().unwrap();
+    match event {
+        PodEvent::Relisted(pods) => {
+            format!("relisted {}", pods.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        PodEvent::Applied(pod) => format!("applied {}", name(pod)),
+        PodEvent::Deleted(pod) => format!("deleted {}", name(pod)),
+        PodEvent::Interrupted(reason) => format!("interrupted: {reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn next(events: &mut BoxStream<'static, PodEvent>) -> String {
+    let event = time::timeout(LONG, events.next()).await.expect("an event comes");
+    text(&event.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_followed_by_what_happens_after_it() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &["one", "two"]).await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("MODIFIED", &worker_at("one", "11"));
+        watch.event(
+            "BOOKMARK",
+            &json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "12"}}),
+        );
+        watch.event("DELETED", &worker_at("two", "13"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted one two");
+    assert_eq!(next(&mut events).await, "applied one");
+    assert_eq!(next(&mut events).await, "deleted two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_in_time_goes_on_silently_from_the_last_bookmark() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event(
+            "BOOKMARK",
+            &json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "12"}}),
+        );
+        time::sleep(Duration::from_secs(30)).await;
+        drop(watch);
+        let watch = server.answer_watch("watch from 12").await;
+        watch.event("ADDED", &worker_at("one", "13"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(next(&mut events).await, "applied one");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_connection_is_reported_and_the_watch_misses_nothing() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("ADDED", &worker_at("one", "11"));
+        watch
+            .0
+            .send(Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)))
+            .unwrap();
+        let watch = server.answer_watch("watch from 11").await;
+        watch.event("ADDED", &worker_at("two", "12"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(next(&mut events).await, "applied one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: the watch broke: ServiceError: connection reset");
+    assert_eq!(next(&mut events).await, "applied two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_was_cut_off_is_not_an_event() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch
+            .0
+            .send(Ok(b"{\"type\":\"ADDED\",\"object\":{\"meta".to_vec()))
+            .unwrap();
+        drop(watch);
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("ADDED", &worker_at("one", "11"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(
+        next(&mut events).await,
+        "interrupted: the API server ended the watch early"
+    );
+    assert_eq!(next(&mut events).await, "applied one");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_version_leads_to_a_new_list_whether_it_comes_as_event_or_as_status() {
+    let expired =
+        || json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"});
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &["one"]).await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("ERROR", &expired());
+        drop(watch);
+        server.answer_list("50", &["two"]).await;
+        server.answer("watch from 50", Answer::Json(410, expired())).await;
+        server.answer_list("60", &["three"]).await;
+        server
+    });
+    assert_eq!(next(&mut events).await, "relisted one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: the watch ended: the API server answered 410 Expired: too old resource version");
+    assert_eq!(next(&mut events).await, "relisted two");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: the API server answered 410 Expired: too old resource version");
+    assert_eq!(next(&mut events).await, "relisted three");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_is_away_is_reported_once_and_asked_with_growing_delays() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        let failure =
+            || json!({"kind": "Status", "code": 500, "reason": "InternalError", "message": "injected"});
+        for _ in 0..6 {
+            server.answer("list", Answer::Json(500, failure())).await;
+        }
+        let started = time::Instant::now();
+        server.answer_list("10", &["one"]).await;
+        (server, started.elapsed())
+    });
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot list the pods: the API server answered 500 InternalError: injected");
+    assert_eq!(next(&mut events).await, "relisted one");
+    let (_, last_delay) = script.await.unwrap();
+    assert!(last_delay >= Duration::from_secs(3), "{last_delay:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_is_named_and_after_some_attempts_the_pods_are_listed_again() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &["one"]).await;
+        for _ in 0..4 {
+            server.answer("watch from 10", Answer::Broken).await;
+        }
+        server.answer_list("20", &["two"]).await;
+        server
+    });
+    assert_eq!(next(&mut events).await, "relisted one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: cannot reach the API server: connection refused");
+    assert_eq!(next(&mut events).await, "relisted two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_stays_open_and_silent_is_given_up() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        let silent = server.answer_watch("watch from 10").await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("ADDED", &worker_at("one", "11"));
+        (server, silent, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: the watch fell silent and did not end in time");
+    assert_eq!(next(&mut events).await, "applied one");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_listed_again_from_time_to_time_although_nothing_fails() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        let mut watches = 0;
+        loop {
+            let (request, respond) = server.request().await;
+            if request == "list" {
+                let list = json!({"metadata": {"resourceVersion": "20"}, "items": [worker_at("one", "15")]});
+                respond.send_response(Response::new(whole(&list)));
+                return (server, watches);
+            }
+            watches += 1;
+            let pause = futures::stream::once(async {
+                time::sleep(Duration::from_secs(30)).await;
+                Ok(Frame::data(Bytes::new()))
+            });
+            respond.send_response(Response::new(AnyBody::new(StreamBody::new(pause))));
+        }
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(next(&mut events).await, "relisted one");
+    let (_, watches) = script.await.unwrap();
+    assert!((20..=21).contains(&watches), "{watches}");
+}

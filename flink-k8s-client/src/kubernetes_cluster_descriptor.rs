@@ -1,0 +1,193 @@
+//! Deploys, retrieves and kills Flink clusters on Kubernetes.
+
+mod deploy;
+mod leftovers;
+mod readiness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flink_k8s_core::cluster_descriptor::{
+    ClusterDescriptor, ClusterSpecification, DeployError, DeployedCluster, KillError, RetrieveError,
+};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::kube_client::{BoxError, KubeClient, ReadError, Uid};
+use flink_k8s_core::labels;
+use k8s_openapi::api::apps::v1::Deployment;
+
+pub use leftovers::is_high_availability_data;
+pub use readiness::JobManagerNotReady;
+
+/// How often a call that failed for the moment is made, all in all.
+const ATTEMPTS: u32 = 4;
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
+
+/// The [`ClusterDescriptor`] of Kubernetes, for the namespace of the client that it is given.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+/// # use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
+/// # use flink_k8s_core::cluster_descriptor::ClusterDescriptor;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let kube = KubeRsClient::connect(&ConnectOptions::new("team-a".parse()?)).await?;
+/// let descriptor = KubernetesClusterDescriptor::new(Arc::new(kube));
+/// let cluster = descriptor.retrieve(&"orders".parse()?).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct KubernetesClusterDescriptor {
+    kube: Arc<dyn KubeClient>,
+}
+
+/// A Deployment has the cluster's name but is not a Flink cluster, so it is left alone.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "Deployment {namespace}/{name} is not a native Flink cluster: it lacks the labels type=flink-native-kubernetes and app={name}"
+)]
+pub struct NotAFlinkCluster {
+    /// Where it is.
+    pub namespace: flink_k8s_core::namespace::Namespace,
+    /// Its name.
+    pub name: String,
+}
+
+/// The API server returned an object without the uid that every stored object has.
+#[derive(Debug, thiserror::Error)]
+#[error("the API server returned Deployment {0} without a uid")]
+struct WithoutUid(String);
+
+impl KubernetesClusterDescriptor {
+    /// Acts through this client, in its namespace.
+    pub fn new(kube: Arc<dyn KubeClient>) -> Self {
+        Self { kube }
+    }
+
+    /// The client that it acts through.
+    pub fn kube_client(&self) -> &Arc<dyn KubeClient> {
+        &self.kube
+    }
+
+    /// Creates the objects of an application cluster, as [`ClusterDescriptor::deploy_session_cluster`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every other error
+    /// removes what this call made, and only that.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ClusterDescriptor::deploy_session_cluster`].
+    pub async fn deploy_application_cluster(
+        &self,
+        specification: &ClusterSpecification,
+        application: &ApplicationConfiguration,
+    ) -> Result<DeployedCluster, DeployError> {
+        let objects = JobManagerSpecification::application(specification, application).map_err(|source| {
+            DeployError::Configuration {
+                source: source.into(),
+            }
+        })?;
+        deploy::deploy(self.kube.as_ref(), objects).await
+    }
+
+    /// All native Flink clusters of the namespace, whoever made them, also those that are being deleted.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub async fn list(&self) -> Result<Vec<DeployedCluster>, ReadError> {
+        let deployments = self.kube.list_clusters().await?;
+        // A name that is no cluster-id cannot be passed to any other method either.
+        let clusters = deployments.iter().filter_map(|deployment| {
+            let cluster_id: ClusterId = deployment.metadata.name.as_deref()?.parse().ok()?;
+            Some(DeployedCluster {
+                cluster_id,
+                namespace: self.kube.namespace(),
+                uid: Uid::new(deployment.metadata.uid.clone()?),
+            })
+        });
+        Ok(clusters.collect())
+    }
+
+    /// The cluster's Deployment, if it is one of a Flink cluster.
+    async fn find(&self, cluster_id: &ClusterId) -> Result<Option<DeployedCluster>, BoxError> {
+        let Some(deployment) = self.kube.find_deployment(cluster_id).await? else {
+            return Ok(None);
+        };
+        let namespace = self.kube.namespace();
+        let name = cluster_id.deployment_name().to_owned();
+        if !is_flink_cluster(&deployment, cluster_id) {
+            return Err(Box::new(NotAFlinkCluster { namespace, name }));
+        }
+        let Some(uid) = deployment.metadata.uid else {
+            return Err(Box::new(WithoutUid(name)));
+        };
+        Ok(Some(DeployedCluster {
+            cluster_id: cluster_id.clone(),
+            namespace,
+            uid: Uid::new(uid),
+        }))
+    }
+}
+
+#[async_trait::async_trait]
+impl ClusterDescriptor for KubernetesClusterDescriptor {
+    async fn deploy_session_cluster(
+        &self,
+        specification: &ClusterSpecification,
+    ) -> Result<DeployedCluster, DeployError> {
+        let objects =
+            JobManagerSpecification::session(specification).map_err(|source| DeployError::Configuration {
+                source: source.into(),
+            })?;
+        deploy::deploy(self.kube.as_ref(), objects).await
+    }
+
+    async fn retrieve(&self, cluster_id: &ClusterId) -> Result<DeployedCluster, RetrieveError> {
+        let namespace = self.kube.namespace();
+        match self.find(cluster_id).await {
+            Ok(Some(cluster)) => Ok(cluster),
+            Ok(None) => Err(RetrieveError::NotFound {
+                cluster_id: cluster_id.clone(),
+                namespace,
+            }),
+            Err(source) => Err(RetrieveError::Api {
+                cluster_id: cluster_id.clone(),
+                namespace,
+                source,
+            }),
+        }
+    }
+
+    async fn kill_cluster(&self, cluster_id: &ClusterId) -> Result<(), KillError> {
+        let namespace = self.kube.namespace();
+        let failed = |source| KillError::Api {
+            cluster_id: cluster_id.clone(),
+            namespace: namespace.clone(),
+            source,
+        };
+        let Some(cluster) = self.find(cluster_id).await.map_err(failed)? else {
+            return Err(KillError::NotFound {
+                cluster_id: cluster_id.clone(),
+                namespace,
+            });
+        };
+        let deleted = deploy::delete_with_retries(self.kube.as_ref(), cluster_id, &cluster.uid).await;
+        deleted.map_err(|source| failed(Box::new(source)))
+    }
+}
+
+fn is_flink_cluster(deployment: &Deployment, cluster_id: &ClusterId) -> bool {
+    let empty = std::collections::BTreeMap::new();
+    let found = deployment.metadata.labels.as_ref().unwrap_or(&empty);
+    labels::common(cluster_id)
+        .iter()
+        .all(|(key, value)| found.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! A Kubernetes in memory behind a mock: objects with owners, a garbage collector, and failures on demand.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use flink_k8s_core::kube_client::{AccompanyingObject, CreateObjectError, DeleteError, ReadError};
+
+use super::*;
+
+#[derive(Clone, Default)]
+pub(super) struct Fake(Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) deployment: Option<Deployment>,
+    /// Other objects with the uid of their owner.
+    pub(super) others: BTreeMap<ObjectReference, Option<String>>,
+    /// Every call that was made, in order.
+    pub(super) calls: Vec<&'static str>,
+    /// What goes wrong with which call, counted from 0.
+    pub(super) faults: BTreeMap<usize, Fault>,
+    next: Vec<(&'static str, Fault)>,
+    /// The garbage collector does nothing during this many lists.
+    pub(super) collector_sleeps: u32,
+    uids: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The call fails, and did nothing.
+    Failure,
+    /// The call does its work, but the answer is lost.
+    LostAnswer,
+    /// The call is forbidden.
+    Forbidden,
+    /// The quota leaves no room.
+    Quota,
+}
+
+impl Fake {
+    pub(super) fn descriptor(&self) -> KubernetesClusterDescriptor {
+        KubernetesClusterDescriptor::new(Arc::new(self.kube()))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The names of all objects.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.state()
+            .objects()
+            .iter()
+            .map(|object| format!("{} {}", object.kind, object.name))
+            .collect()
+    }
+
+    /// The next call of this name is refused.
+    pub(super) fn refuse_next(&self, call: &'static str) {
+        self.state().next.push((call, Fault::Forbidden));
+    }
+
+    /// The next calls of this name fail.
+    pub(super) fn fail_next(&self, call: &'static str, times: usize) {
+        self.state()
+            .next
+            .extend(std::iter::repeat_n((call, Fault::Failure), times));
+    }
+
+    pub(super) fn kube(&self) -> MockKubeClient {
+        let mut kube = MockKubeClient::new();
+        kube.expect_namespace().returning(|| "team-a".parse().unwrap());
+        let fake = self.clone();
+        kube.expect_create_deployment()
+            .returning(move |deployment| fake.state().create_deployment(deployment));
+        let fake = self.clone();
+        kube.expect_create_accompanying_object()
+            .returning(move |object| fake.state().create_accompanying(object));
+        let fake = self.clone();
+        kube.expect_find_deployment().returning(move |_| {
+            let mut state = fake.state();
+            match state.fault("find_deployment") {
+                None => Ok(state.deployment.clone()),
+                Some(fault) => Err(read_error(fault)),
+            }
+        });
+        let fake = self.clone();
+        kube.expect_list_clusters()
+            .returning(move || Ok(fake.state().deployment.iter().cloned().collect()));
+        let fake = self.clone();
+        kube.expect_delete_deployment()
+            .returning(move |_, uid| fake.state().delete(uid));
+        let fake = self.clone();
+        kube.expect_list_cluster_objects().returning(move |_| {
+            let mut state = fake.state();
+            match state.fault("list_cluster_objects") {
+                None => {
+                    state.collect();
+                    Ok(state.objects())
+                }
+                Some(fault) => Err(read_error(fault)),
+            }
+        });
+        kube
+    }
+}
+
+impl State {
+    pub(super) fn objects(&self) -> Vec<ObjectReference> {
+        let deployment = self
+            .deployment
+            .iter()
+            .map(|_| reference(ObjectKind::Deployment, "orders"));
+        deployment.chain(self.others.keys().cloned()).collect()
+    }
+
+    fn fault(&mut self, call: &'static str) -> Option<Fault> {
+        let index = self.calls.len();
+        self.calls.push(call);
+        let next = self.next.iter().position(|(name, _)| *name == call);
+        self.faults
+            .get(&index)
+            .copied()
+            .or_else(|| next.map(|index| self.next.remove(index).1))
+    }
+
+    fn create_deployment(&mut self, deployment: &Deployment) -> Result<Deployment, CreateObjectError> {
+        let object = reference(ObjectKind::Deployment, "orders");
+        let fault = self.fault("create_deployment");
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::LostAnswer) {
+            return Err(create_error(object, fault));
+        }
+        if self.deployment.is_some() {
+            return Err(CreateObjectError::AlreadyExists { object });
+        }
+        self.uids += 1;
+        let mut stored = deployment.clone();
+        stored.metadata.uid = Some(format!("uid-{}", self.uids));
+        self.deployment = Some(stored.clone());
+        fault.map_or(Ok(stored), |fault| Err(create_error(object, fault)))
+    }
+
+    fn create_accompanying(&mut self, object: &AccompanyingObject) -> Result<(), CreateObjectError> {
+        let (kind, metadata) = match object {
+            AccompanyingObject::Service(service) => (ObjectKind::Service, &service.metadata),
+            AccompanyingObject::ConfigMap(config_map) => (ObjectKind::ConfigMap, &config_map.metadata),
+            AccompanyingObject::Secret(secret) => (ObjectKind::Secret, &secret.metadata),
+        };
+        let owner = metadata.owner_references.as_ref().unwrap()[0].uid.clone();
+        let object = reference(kind, metadata.name.as_ref().unwrap());
+        let fault = self.fault("create_accompanying_object");
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::LostAnswer) {
+            return Err(create_error(object, fault));
+        }
+        match self.others.get(&object) {
+            // As the port promises: one with the same owner counts as created.
+            Some(existing) if *existing != Some(owner.clone()) => {
+                return Err(CreateObjectError::AlreadyExists { object });
+            }
+            _ => self.others.insert(object.clone(), Some(owner)),
+        };
+        fault.map_or(Ok(()), |fault| Err(create_error(object, fault)))
+    }
+
+    fn delete(&mut self, uid: &Uid) -> Result<(), DeleteError> {
+        let object = reference(ObjectKind::Deployment, "orders");
+        let fault = self.fault("delete_deployment");
+        if fault == Some(Fault::Forbidden) {
+            return Err(DeleteError::Forbidden {
+                object,
+                message: "User \"me\" cannot delete".to_owned(),
+            });
+        }
+        if fault != Some(Fault::Failure) {
+            self.deployment
+                .take_if(|stored| stored.metadata.uid.as_deref() == Some(uid.as_str()));
+            self.collect();
+        }
+        fault.map_or(Ok(()), |_| {
+            Err(DeleteError::Api {
+                object,
+                transient: true,
+                source: "injected".into(),
+            })
+        })
+    }
+
+    fn collect(&mut self) {
+        if self.collector_sleeps > 0 {
+            self.collector_sleeps -= 1;
+            return;
+        }
+        let uid = self
+            .deployment
+            .as_ref()
+            .and_then(|stored| stored.metadata.uid.clone());
+        self.others.retain(|_, owner| owner.is_none() || *owner == uid);
+    }
+}
+
+fn create_error(object: ObjectReference, fault: Fault) -> CreateObjectError {
+    match fault {
+        Fault::Forbidden => CreateObjectError::Forbidden {
+            object,
+            message: "User \"me\" cannot create".to_owned(),
+        },
+        Fault::Quota => CreateObjectError::QuotaExhausted {
+            object,
+            message: "exceeded quota: small".to_owned(),
+        },
+        Fault::Failure | Fault::LostAnswer => CreateObjectError::Api {
+            object,
+            transient: true,
+            retry_after_seconds: None,
+            source: "injected".into(),
+        },
+    }
+}
+
+fn read_error(fault: Fault) -> ReadError {
+    let (what, namespace) = ("the objects".to_owned(), "team-a".parse().unwrap());
+    match fault {
+        Fault::Forbidden | Fault::Quota => ReadError::Forbidden {
+            what,
+            namespace,
+            message: "no".to_owned(),
+        },
+        Fault::Failure | Fault::LostAnswer => ReadError::Api {
+            what,
+            namespace,
+            transient: true,
+            source: "injected".into(),
+        },
+    }
+}

@@ -1,0 +1,205 @@
+//! Why a request to Flink failed.
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+/// What begins and ends the stack trace that Flink puts into an error.
+const SERVER_SIDE_BEGIN: &str = "<Exception on server side:";
+const SERVER_SIDE_END: &str = "End of exception on server side>";
+/// Signs of a JobManager that has no leader, or just lost it, in errors that are not a 503.
+const LEADERLESS: [&str; 4] = [
+    "LeaderRetrievalException",
+    "FencingTokenException",
+    "RpcConnectionException",
+    "RecipientUnreachableException",
+];
+
+/// Why a request to Flink's REST endpoint failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestError {
+    /// The HTTP client could not be made.
+    #[error("cannot set up an HTTP client")]
+    Client {
+        /// The failure below.
+        source: reqwest::Error,
+    },
+    /// There is no connection to the endpoint; the request was not sent.
+    #[error("cannot connect to Flink's REST endpoint {url}")]
+    Connect {
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The failure below.
+        source: reqwest::Error,
+    },
+    /// The answer did not come in time. The request may have had its effect.
+    #[error("{method} {url} was not answered in time")]
+    Timeout {
+        /// The request's method.
+        method: Method,
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The failure below.
+        source: reqwest::Error,
+    },
+    /// The connection broke before the answer was complete. The request may have had its effect.
+    #[error("the connection broke during {method} {url}")]
+    Interrupted {
+        /// The request's method.
+        method: Method,
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The failure below.
+        source: reqwest::Error,
+    },
+    /// Flink refused the request.
+    #[error("{method} {url} was refused with HTTP {status}: {message}")]
+    Refused {
+        /// The request's method.
+        method: Method,
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The HTTP status.
+        status: u16,
+        /// Flink's reason in one line, with the root cause where a stack trace names one.
+        message: String,
+        /// Everything that Flink said, stack traces included.
+        errors: Vec<String>,
+    },
+    /// Something that is not Flink's REST API answered: a web page, a proxy, another service.
+    #[error(
+        "{url} answered HTTP {status} with {content_type} where Flink's JSON was expected; is this the REST endpoint of a Flink cluster?"
+    )]
+    NotFlink {
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The HTTP status.
+        status: u16,
+        /// What the answer says that it is.
+        content_type: String,
+    },
+    /// The answer is JSON, but not the expected one.
+    #[error("the answer of {url} is not understood")]
+    Malformed {
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The failure below.
+        source: serde_json::Error,
+    },
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    errors: Vec<String>,
+}
+
+impl RestError {
+    /// Whether the same request may succeed later although nobody changes anything: the JobManager is
+    /// starting, elects a leader, or is unreachable for the moment. Such a request may nevertheless have
+    /// had its effect.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Client { .. } | Self::Malformed { .. } => false,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Interrupted { .. } => true,
+            Self::NotFlink { status, .. } => matches!(status, 502..=504),
+            Self::Refused { status, errors, .. } => {
+                let leaderless = |error: &String| LEADERLESS.iter().any(|mark| error.contains(mark));
+                matches!(status, 429 | 502..=504) || (*status >= 500 && errors.iter().any(leaderless))
+            }
+        }
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } | Self::NotFlink { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Everything that Flink said, stack traces included; empty when Flink said nothing.
+    pub fn flink_errors(&self) -> &[String] {
+        match self {
+            Self::Refused { errors, .. } => errors,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn from_transport(method: &Method, url: &Url, source: reqwest::Error) -> Self {
+        let (method, url) = (method.clone(), Box::new(url.clone()));
+        // The URL is in our own text already.
+        let source = source.without_url();
+        if source.is_connect() {
+            Self::Connect { url, source }
+        } else if source.is_timeout() {
+            Self::Timeout { method, url, source }
+        } else if source.is_builder() {
+            Self::Client { source }
+        } else {
+            Self::Interrupted { method, url, source }
+        }
+    }
+
+    pub(super) fn from_refusal(
+        method: &Method,
+        url: &Url,
+        status: StatusCode,
+        content_type: String,
+        body: &[u8],
+    ) -> Self {
+        match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(ErrorBody { errors }) => Self::Refused {
+                method: method.clone(),
+                url: Box::new(url.clone()),
+                status: status.as_u16(),
+                message: one_line(&errors),
+                errors,
+            },
+            Err(_) => Self::NotFlink {
+                url: Box::new(url.clone()),
+                status: status.as_u16(),
+                content_type,
+            },
+        }
+    }
+}
+
+/// The first line that says something, and the root cause of the stack trace below it.
+fn one_line(errors: &[String]) -> String {
+    let lines = errors.iter().flat_map(|error| error.lines()).map(str::trim);
+    let lines = lines.map(|line| line.strip_prefix(SERVER_SIDE_BEGIN).unwrap_or(line).trim());
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && *line != SERVER_SIDE_END)
+        .collect();
+    let says_something =
+        |line: &&&str| !line.starts_with("Internal server error") && !line.starts_with("at ");
+    let Some(first) = lines.iter().find(says_something).or(lines.first()) else {
+        return "Flink gives no reason".to_owned();
+    };
+    let root = lines
+        .iter()
+        .rev()
+        .find_map(|line| line.strip_prefix("Caused by: "));
+    match root {
+        Some(root) if !first.contains(root) => format!("{first} (root cause: {root})"),
+        _ => (*first).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_is_the_first_line_that_says_something_with_the_root_cause() {
+        let trace = "<Exception on server side:\norg.apache.flink.client.program.ProgramInvocationException: The main \
+             method caused an error\n\tat a.b.C(C.java:1)\nCaused by: java.lang.RuntimeException: outer\n\tat d.E\n\
+             Caused by: java.io.FileNotFoundException: /data/in.txt\n\t... 3 more\n\nEnd of exception on server side>";
+        let errors = ["Internal server error.".to_owned(), trace.to_owned()];
+        insta::assert_snapshot!(one_line(&errors), @"org.apache.flink.client.program.ProgramInvocationException: The main method caused an error (root cause: java.io.FileNotFoundException: /data/in.txt)");
+        insta::assert_snapshot!(one_line(&["Unable to load requested file /v1/nothing.".to_owned()]), @"Unable to load requested file /v1/nothing.");
+        insta::assert_snapshot!(one_line(&["Internal server error.".to_owned()]), @"Internal server error.");
+        insta::assert_snapshot!(one_line(&[]), @"Flink gives no reason");
+    }
+}

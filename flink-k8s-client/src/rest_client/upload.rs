@@ -1,0 +1,212 @@
+//! Uploading a jar from disk in constant memory.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::time;
+use tokio_util::io::ReaderStream;
+
+use super::{JarId, RestClient, RestError, decode};
+
+/// How much of the file is in memory at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// An upload during which nothing moves for so long has failed.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// What file names must end in.
+const JAR_SUFFIX: &str = ".jar";
+/// The content type that Flink's documentation uses.
+const JAR_CONTENT_TYPE: &str = "application/x-java-archive";
+
+/// How far an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UploadProgress {
+    /// Bytes of the file that were handed to the connection.
+    pub sent: u64,
+    /// Length of the file.
+    pub total: u64,
+}
+
+/// Why a jar was not uploaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UploadError {
+    /// The file cannot be read.
+    #[error("cannot read jar {}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The failure below.
+        source: std::io::Error,
+    },
+    /// Flink accepts only files with this ending.
+    #[error("{} is not a jar: Flink accepts only file names that end in .jar", .path.display())]
+    NotAJar {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a directory or a device, or it is empty.
+    #[error("{} is not a jar: it is {what}", .path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// Nothing moved for a while.
+    #[error("the upload of {} stalled after {sent} of {total} bytes", .path.display())]
+    Stalled {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were handed to the connection.
+        sent: u64,
+        /// Length of the file.
+        total: u64,
+    },
+    /// Flink refused the jar or the connection failed.
+    #[error("cannot upload {}", .path.display())]
+    Rest {
+        /// The file.
+        path: PathBuf,
+        /// The failure below.
+        source: RestError,
+    },
+}
+
+impl UploadError {
+    /// Whether the same upload may succeed later although nobody changes anything. Repeating is harmless:
+    /// at worst the JobManager has the jar twice.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::NotAJar { .. } | Self::NotAFile { .. } => false,
+            Self::Stalled { .. } => true,
+            Self::Rest { source, .. } => source.is_transient(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct UploadAnswer {
+    filename: String,
+}
+
+impl RestClient {
+    /// Uploads a jar. It is read while it is sent, so its size does not matter for memory; `progress` is
+    /// called for every chunk.
+    ///
+    /// # Errors
+    ///
+    /// See [`UploadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the JobManager may have the jar; it deletes its jars when it ends.
+    pub async fn upload_jar(
+        &self,
+        path: &Path,
+        mut progress: impl FnMut(UploadProgress) + Send + 'static,
+    ) -> Result<JarId, UploadError> {
+        let unreadable = |source| UploadError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let file_name = jar_file_name(path)?;
+        let file = File::open(path).await.map_err(unreadable)?;
+        let total = jar_length(path, &file.metadata().await.map_err(unreadable)?)?;
+
+        let moved = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&moved);
+        // A file that grows meanwhile is sent as long as it was; one that shrinks breaks the request.
+        let chunks = ReaderStream::with_capacity(file.take(total), CHUNK_BYTES).inspect(move |chunk| {
+            if let Ok(chunk) = chunk {
+                let length = chunk.len() as u64;
+                let sent = counter.fetch_add(length, Ordering::Relaxed) + length;
+                progress(UploadProgress { sent, total });
+            }
+        });
+        let part = jar_part(reqwest::Body::wrap_stream(chunks), total, file_name);
+
+        let failed = |source| UploadError::Rest {
+            path: path.to_owned(),
+            source,
+        };
+        let url = self.request(Method::POST, "jars/upload").url;
+        let exchange = async {
+            // Without the limit of ordinary requests: an upload may take long as long as it moves.
+            let request = self
+                .http
+                .post(url.clone())
+                .multipart(Form::new().part("jarfile", part));
+            let answer = request.send().await;
+            let answer = answer.map_err(|source| RestError::from_transport(&Method::POST, &url, source))?;
+            decode::<UploadAnswer>(&Method::POST, &url, answer).await
+        };
+        tokio::select! {
+            answer = exchange => Ok(JarId::from_path(&answer.map_err(failed)?.filename)),
+            () = stalled(&moved) => {
+                let sent = moved.load(Ordering::Relaxed);
+                Err(UploadError::Stalled { path: path.to_owned(), sent, total })
+            }
+        }
+    }
+}
+
+fn jar_part(content: reqwest::Body, length: u64, file_name: String) -> Part {
+    let part = Part::stream_with_length(content, length).file_name(file_name);
+    part.mime_str(JAR_CONTENT_TYPE)
+        .expect("the content type is a constant that parses")
+}
+
+/// Returns when the count has not changed for [`STALL_LIMIT`].
+async fn stalled(moved: &AtomicU64) {
+    let mut before = moved.load(Ordering::Relaxed);
+    loop {
+        time::sleep(STALL_LIMIT).await;
+        let now = moved.load(Ordering::Relaxed);
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// The name that the JobManager gets to see: what cannot stand in a header without tricks is replaced.
+fn jar_file_name(path: &Path) -> Result<String, UploadError> {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    // Flink compares with the case.
+    if name.strip_suffix(JAR_SUFFIX).is_none_or(str::is_empty) {
+        return Err(UploadError::NotAJar {
+            path: path.to_owned(),
+        });
+    }
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-+ ".contains(letter);
+    Ok(name
+        .chars()
+        .map(|letter| if plain(letter) { letter } else { '_' })
+        .collect())
+}
+
+fn jar_length(path: &Path, metadata: &Metadata) -> Result<u64, UploadError> {
+    let what = match metadata {
+        directory if directory.is_dir() => "a directory",
+        other if !other.is_file() => "not a regular file",
+        empty if empty.len() == 0 => "empty",
+        file => return Ok(file.len()),
+    };
+    Err(UploadError::NotAFile {
+        path: path.to_owned(),
+        what,
+    })
+}

@@ -1,0 +1,394 @@
+//! A local port that leads to a pod, through the API server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::labels;
+use flink_k8s_core::namespace::Namespace;
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+use crate::kube_rs::CallError;
+
+/// How long choosing a pod and opening the way to it may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections beyond this many wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 64;
+/// How long we wait after the listener itself failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A port on 127.0.0.1 whose connections lead to a port of a pod, through the API server: works wherever
+/// the API server can be reached, also for Services of type `ClusterIP`.
+///
+/// For every connection the newest ready pod is chosen, so the tunnel outlives a pod. It closes, with all
+/// its connections, when it is dropped.
+///
+/// ```no_run
+/// # use flink_k8s_client::{rest_client::RestClient, tunnel::Tunnel};
+/// # async fn example(kube: flink_k8s_client::kube_rs::KubeRsClient) -> Result<(), Box<dyn std::error::Error>> {
+/// let tunnel = Tunnel::to_job_manager(kube.client(), "team-a".parse()?, &"orders".parse()?, 8081).await?;
+/// let rest = RestClient::new(tunnel.base_url())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Tunnel {
+    address: SocketAddr,
+    failure: LastFailure,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+/// Why a tunnel, or one connection through it, could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TunnelError {
+    /// There is no local port to listen on.
+    #[error("cannot listen on 127.0.0.1")]
+    Listen {
+        /// The failure below.
+        source: io::Error,
+    },
+    /// The pods could not be listed.
+    #[error("cannot look for pods with {selector} in namespace {namespace}")]
+    List {
+        /// Which pods.
+        selector: String,
+        /// Where.
+        namespace: Namespace,
+        /// The failure below.
+        source: Box<CallError>,
+    },
+    /// No pod that matches is ready.
+    #[error("none of the {pods} pods with {selector} in namespace {namespace} is ready")]
+    NoReadyPod {
+        /// Which pods.
+        selector: String,
+        /// Where.
+        namespace: Namespace,
+        /// How many there are.
+        pods: usize,
+    },
+    /// The API server did not open the way; the usual reason is that the user may not.
+    #[error(
+        "cannot forward to port {port} of pod {pod}; this needs the right to create pods/portforward in namespace {namespace}"
+    )]
+    Forward {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Where.
+        namespace: Namespace,
+        /// The failure below.
+        source: Box<CallError>,
+    },
+    /// The pod's node could not reach the port: nothing listens there yet.
+    #[error("port {port} of pod {pod} in namespace {namespace} cannot be reached: {message}")]
+    PortUnreachable {
+        /// The pod.
+        pod: String,
+        /// The port.
+        port: u16,
+        /// Where.
+        namespace: Namespace,
+        /// The node's words.
+        message: String,
+    },
+    /// The way was not open in time.
+    #[error("no connection to port {port} of a pod with {selector} in namespace {namespace} within {} seconds", OPEN_TIMEOUT.as_secs())]
+    Timeout {
+        /// Which pods.
+        selector: String,
+        /// The port.
+        port: u16,
+        /// Where.
+        namespace: Namespace,
+    },
+}
+
+impl TunnelError {
+    /// Whether the next connection may succeed although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Listen { .. } => false,
+            Self::NoReadyPod { .. } | Self::PortUnreachable { .. } | Self::Timeout { .. } => true,
+            Self::List { source, .. } | Self::Forward { source, .. } => source.is_transient(),
+        }
+    }
+}
+
+impl Tunnel {
+    /// Opens a tunnel to `port` of the cluster's JobManager.
+    ///
+    /// # Errors
+    ///
+    /// [`TunnelError::Listen`]; nothing else is tried before the first connection.
+    pub async fn to_job_manager(
+        client: Client,
+        namespace: Namespace,
+        cluster_id: &ClusterId,
+        port: u16,
+    ) -> Result<Self, TunnelError> {
+        let selector = labels::selector(&labels::job_manager(cluster_id));
+        Self::open(client, namespace, selector, port).await
+    }
+
+    /// Opens a tunnel to `port` of the newest ready pod that matches the label selector. It must be called
+    /// on a tokio runtime, whose tasks carry the connections.
+    ///
+    /// # Errors
+    ///
+    /// [`TunnelError::Listen`]; nothing else is tried before the first connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn open(
+        client: Client,
+        namespace: Namespace,
+        selector: String,
+        port: u16,
+    ) -> Result<Self, TunnelError> {
+        let listen = |source| TunnelError::Listen { source };
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let failure = LastFailure::default();
+        let way = Arc::new(Way {
+            client,
+            namespace,
+            selector,
+            port,
+        });
+        let accepting = tokio::spawn(accept(listener, way, failure.clone()));
+        Ok(Self {
+            address,
+            failure,
+            _accepting: AbortOnDropHandle::new(accepting),
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address as the base URL of an HTTP endpoint, such as `http://127.0.0.1:40123/`.
+    pub fn base_url(&self) -> Url {
+        http_url(self.address)
+    }
+
+    /// Why the latest connection could not be led to a pod; `None` when it could. A client on the local
+    /// side sees no more than a closed connection.
+    pub fn last_failure(&self) -> Option<Arc<TunnelError>> {
+        self.failure.get()
+    }
+}
+
+fn http_url(address: SocketAddr) -> Url {
+    Url::parse(&format!("http://{address}/")).expect("an address and a port make a URL")
+}
+
+#[derive(Clone, Debug, Default)]
+struct LastFailure(Arc<Mutex<Option<Arc<TunnelError>>>>);
+
+impl LastFailure {
+    fn get(&self) -> Option<Arc<TunnelError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, failure: Option<TunnelError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure.map(Arc::new);
+    }
+}
+
+struct Way {
+    client: Client,
+    namespace: Namespace,
+    selector: String,
+    port: u16,
+}
+
+/// Accepts connections until it is aborted; the connections end with it.
+async fn accept(listener: TcpListener, way: Arc<Way>, failure: LastFailure) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        if connections.len() >= MAX_CONNECTIONS {
+            connections.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((connection, _)) => {
+                connections.spawn(carry(connection, Arc::clone(&way), failure.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a tunnel cannot accept, trying again"
+                );
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn carry(connection: TcpStream, way: Arc<Way>, failure: LastFailure) {
+    let opened = time::timeout(OPEN_TIMEOUT, way.open()).await;
+    let opened = opened.unwrap_or_else(|_| Err(way.timeout()));
+    match opened {
+        Ok(forwarded) => {
+            failure.set(None);
+            if let Err(error) = forwarded.carry(connection, &way).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection in a tunnel failed"
+                );
+                failure.set(Some(error));
+            }
+        }
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a tunnel leads nowhere");
+            failure.set(Some(error));
+        }
+    }
+}
+
+struct Forwarded {
+    pod: String,
+    forwarder: kube::api::Portforwarder,
+}
+
+impl Way {
+    async fn open(&self) -> Result<Forwarded, TunnelError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace.as_str());
+        let pod = self.choose(&pods).await?;
+        match pods.portforward(&pod, &[self.port]).await {
+            Ok(forwarder) => Ok(Forwarded { pod, forwarder }),
+            Err(source) => Err(TunnelError::Forward {
+                pod,
+                port: self.port,
+                namespace: self.namespace.clone(),
+                source: Box::new(CallError::from_kube(source)),
+            }),
+        }
+    }
+
+    /// The newest pod that is ready.
+    async fn choose(&self, pods: &Api<Pod>) -> Result<String, TunnelError> {
+        let listed = pods.list(&ListParams::default().labels(&self.selector)).await;
+        let listed = listed.map_err(|source| TunnelError::List {
+            selector: self.selector.clone(),
+            namespace: self.namespace.clone(),
+            source: Box::new(CallError::from_kube(source)),
+        })?;
+        let ready = listed.items.iter().filter(|pod| is_ready(pod));
+        match ready.max_by_key(|pod| age_order(pod)) {
+            Some(pod) => Ok(pod.name_any()),
+            None => Err(TunnelError::NoReadyPod {
+                selector: self.selector.clone(),
+                namespace: self.namespace.clone(),
+                pods: listed.items.len(),
+            }),
+        }
+    }
+
+    fn timeout(&self) -> TunnelError {
+        TunnelError::Timeout {
+            selector: self.selector.clone(),
+            port: self.port,
+            namespace: self.namespace.clone(),
+        }
+    }
+}
+
+impl Forwarded {
+    async fn carry(mut self, mut connection: TcpStream, way: &Way) -> Result<(), TunnelError> {
+        // Requests are small and answered before the next one: waiting for more would only cost time.
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a connection stays without TCP_NODELAY"
+            );
+        }
+        let (Some(mut stream), Some(refusal)) = (
+            self.forwarder.take_stream(way.port),
+            self.forwarder.take_error(way.port),
+        ) else {
+            return Ok(());
+        };
+        // The error channel also closes, without a word, when the connection ends well.
+        let mut refusal = refusal.boxed().fuse();
+        let carried = {
+            let carry = copy_bidirectional(&mut connection, &mut stream);
+            tokio::pin!(carry);
+            tokio::select! {
+                biased;
+                Some(message) = &mut refusal => Some(message),
+                _ = &mut carry => None,
+            }
+        };
+        // Whoever closed first, the WebSocket must not outlive the connection.
+        self.forwarder.abort();
+        let refusal = carried.or_else(|| refusal.now_or_never().flatten());
+        match refusal {
+            Some(message) => Err(TunnelError::PortUnreachable {
+                pod: self.pod,
+                port: way.port,
+                namespace: way.namespace.clone(),
+                message: message.trim().to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether the pod runs, is ready and is not being deleted.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+    pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()
+}
+
+fn age_order(pod: &Pod) -> Option<Timestamp> {
+    pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_does_not_answer_costs_a_connection_no_more_than_the_limit() {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let client = Client::new(service, "default");
+        let namespace = "team-a".parse().unwrap();
+        let tunnel = Tunnel::to_job_manager(client, namespace, &"orders".parse().unwrap(), 8081)
+            .await
+            .unwrap();
+        let mut connection = TcpStream::connect(tunnel.local_address()).await.unwrap();
+        let _unanswered = handle.next_request().await.unwrap();
+        assert_eq!(connection.read(&mut [0; 1]).await.unwrap(), 0);
+        let failure = tunnel.last_failure().unwrap();
+        insta::assert_snapshot!(failure, @"no connection to port 8081 of a pod with app=orders,component=jobmanager,type=flink-native-kubernetes in namespace team-a within 20 seconds");
+    }
+}
