@@ -1,0 +1,133 @@
+//! What others ask of the resource manager, and the handle through which they ask.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flink_k8s_core::pod_name::PodName;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::status::Status;
+use crate::job_manager_view::{Changes, Expired, NameTaken};
+use crate::worker_request::WorkerRequest;
+
+/// A question or an order for the task that owns all state.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Request {
+        request: Arc<WorkerRequest>,
+        /// The pod as the JobManager posted it, if it came from one.
+        posted: Option<Bytes>,
+        reply: oneshot::Sender<Result<Bytes, NameTaken>>,
+    },
+    Release {
+        name: PodName,
+        reply: oneshot::Sender<bool>,
+    },
+    Get {
+        name: PodName,
+        reply: oneshot::Sender<Option<Bytes>>,
+    },
+    /// Answered only once the existing pods are known.
+    List {
+        reply: oneshot::Sender<Bytes>,
+    },
+    ChangesAfter {
+        version: Option<u64>,
+        reply: oneshot::Sender<Result<Changes, Expired>>,
+    },
+    /// Answered only once the Deployment is known.
+    Deployment {
+        reply: oneshot::Sender<Bytes>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+}
+
+/// Asks a running [`ResourceManager`](super::ResourceManager); cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ResourceManagerHandle {
+    pub(super) calls: mpsc::Sender<Call>,
+    pub(super) version: watch::Receiver<u64>,
+}
+
+/// The resource manager is not running (any more).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the resource manager has ended")]
+pub struct ResourceManagerEnded;
+
+/// Why a worker was not requested.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestWorkerError {
+    /// There is a worker of that name.
+    #[error("there is already a worker {0}")]
+    NameTaken(PodName),
+    /// The resource manager is not running (any more).
+    #[error(transparent)]
+    Ended(#[from] ResourceManagerEnded),
+}
+
+impl ResourceManagerHandle {
+    /// Everything that status pages show.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn status(&self) -> Result<Status, ResourceManagerEnded> {
+        self.ask(|reply| Call::Status { reply }).await
+    }
+
+    /// Requests a worker on behalf of a demand source other than a native JobManager.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestWorkerError`].
+    pub async fn request_worker(&self, request: WorkerRequest) -> Result<(), RequestWorkerError> {
+        let name = request.name.clone();
+        let answer = self.post(Arc::new(request), None).await?;
+        answer
+            .map(drop)
+            .map_err(|NameTaken| RequestWorkerError::NameTaken(name))
+    }
+
+    /// Gives a worker back and says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn release_worker(&self, name: PodName) -> Result<bool, ResourceManagerEnded> {
+        self.ask(|reply| Call::Release { name, reply }).await
+    }
+
+    pub(crate) async fn post(
+        &self,
+        request: Arc<WorkerRequest>,
+        posted: Option<Bytes>,
+    ) -> Result<Result<Bytes, NameTaken>, ResourceManagerEnded> {
+        self.ask(|reply| Call::Request {
+            request,
+            posted,
+            reply,
+        })
+        .await
+    }
+
+    /// Asks and waits for the answer. If the future is dropped the order may have been carried out.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<T>) -> Call,
+    ) -> Result<T, ResourceManagerEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.calls
+            .send(call(reply))
+            .await
+            .map_err(|_| ResourceManagerEnded)?;
+        answer.await.map_err(|_| ResourceManagerEnded)
+    }
+
+    /// The newest version of the JobManager's view, and a way to await the next.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.clone()
+    }
+}

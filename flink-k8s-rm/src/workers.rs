@@ -1,0 +1,573 @@
+//! Worker requests become pods: the decisions, without any input or output.
+//!
+//! [`Workers`] compares what the JobManager wants with the pods that exist and says what to do next.
+//! It performs no calls and reads no clock: events go in, actions come out, and whoever drives it says
+//! what time it is. It is level-triggered. Each worker's next step follows from what is known of it, not
+//! from the event that just arrived, so lost, doubled or late events change nothing but the timing.
+
+mod back_off;
+mod call_budget;
+mod doubts;
+mod moment;
+mod options;
+mod pod_observation;
+mod reason;
+mod status;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::pod_name::PodName;
+pub use flink_k8s_core::task_manager::WorkerRequest;
+
+pub use moment::Moment;
+pub use options::WorkersOptions;
+pub use pod_observation::{
+    ContainerEnd, MAIN_CONTAINER, NotAWorkerPod, PodObservation, PodStage, Termination,
+};
+pub use reason::{Farewell, Situation};
+pub use status::{Departure, WorkerStatus};
+
+use back_off::BackOff;
+use call_budget::{CallBudget, Turn};
+use doubts::Doubts;
+use worker::{Call, Demand, Seen, Source, Step, Worker};
+
+/// How many departures [`Workers::departures`] remembers.
+const DEPARTURES_KEPT: usize = 100;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The JobManager asks for a worker. A request that is already known changes nothing.
+    WorkerRequested(Arc<WorkerRequest>),
+    /// The JobManager gives a worker back.
+    WorkerReleased(PodName),
+    /// These pods exist, and no others.
+    PodsRelisted(Vec<PodObservation>),
+    /// A pod was created or changed.
+    PodChanged(PodObservation),
+    /// A pod is gone.
+    PodGone {
+        /// Its name.
+        name: PodName,
+        /// Its uid; another pod of that name is not meant.
+        uid: Uid,
+    },
+    /// The API server has the pod that [`Action::CreatePod`] asked for.
+    CreateSucceeded(PodObservation),
+    /// [`Action::CreatePod`] failed, or its answer was lost.
+    CreateFailed {
+        /// The worker.
+        name: PodName,
+        /// How.
+        failure: CallFailure,
+    },
+    /// The API server accepted [`Action::DeletePod`].
+    DeleteSucceeded(PodName),
+    /// [`Action::DeletePod`] failed, or its answer was lost.
+    DeleteFailed {
+        /// The worker.
+        name: PodName,
+        /// How.
+        failure: CallFailure,
+    },
+    /// A JobManager connected anew; it knows of no request that an earlier one made.
+    JobManagerStarted,
+    /// What [`Action::LookAtDemand`] showed: whether any job waits for slots.
+    SlotsWanted(bool),
+    /// [`Action::LookAtDemand`] could not find out.
+    DemandUnknown,
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// How a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The same call may succeed later.
+    Transient {
+        /// How long the API server asks to wait.
+        retry_after: Option<Duration>,
+        /// What went wrong.
+        message: String,
+    },
+    /// The same call will fail again.
+    Permanent {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// Something to do. Each call is answered by exactly one event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Create the pod of this request; answer with [`Event::CreateSucceeded`] or [`Event::CreateFailed`].
+    CreatePod(Arc<WorkerRequest>),
+    /// Delete this pod and no other of its name; answer with [`Event::DeleteSucceeded`] or
+    /// [`Event::DeleteFailed`].
+    DeletePod {
+        /// Its name.
+        name: PodName,
+        /// Its uid.
+        uid: Uid,
+        /// Why it goes.
+        why: Farewell,
+    },
+    /// Tell the JobManager.
+    Notify {
+        /// The worker.
+        name: PodName,
+        /// What is new about it.
+        news: News,
+    },
+    /// Find out whether jobs wait for slots; answer with [`Event::SlotsWanted`] or
+    /// [`Event::DemandUnknown`].
+    LookAtDemand,
+    /// Send [`Event::Tick`] at this time; replaces what an earlier one asked for.
+    WakeAt(Moment),
+}
+
+/// What the JobManager has to learn of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It exists, and this is its pod.
+    Changed(PodObservation),
+    /// It will never work (again). The JobManager is expected to release it.
+    Failed(Farewell),
+    /// It does not exist any more.
+    Gone(Farewell),
+}
+
+/// All workers of one cluster: what should be, what is, and what is under way.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::time::Duration;
+/// # use flink_k8s_rm::workers::{Action, Event, Moment, WorkerRequest, Workers, WorkersOptions};
+/// let mut workers = Workers::new(WorkersOptions::default());
+/// workers.handle(Event::PodsRelisted(Vec::new()), Moment::START);
+/// let request = WorkerRequest {
+///     name: "orders-taskmanager-1-1".parse().unwrap(),
+///     dynamic_properties: Vec::new(),
+///     blocked_nodes: Vec::new(),
+/// };
+/// let waiting = workers.handle(Event::WorkerRequested(Arc::new(request)), Moment::START);
+/// assert!(matches!(waiting[..], [Action::WakeAt(_)]));
+/// let started = workers.handle(Event::Tick, Moment::START + Duration::from_millis(250));
+/// assert!(matches!(started[..], [Action::CreatePod(_)]));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Workers {
+    options: WorkersOptions,
+    back_off: BackOff,
+    by_name: BTreeMap<PodName, Worker>,
+    /// Whether the existing pods are known; nothing is created or deleted before.
+    is_listed: bool,
+    creates: CallBudget,
+    deletes: CallBudget,
+    due: BTreeSet<(Moment, PodName)>,
+    announced: Option<Moment>,
+    departures: VecDeque<Departure>,
+    doubts: Doubts,
+}
+
+impl Workers {
+    /// No workers, and the existing pods not known yet.
+    pub fn new(options: WorkersOptions) -> Self {
+        let back_off = BackOff {
+            first: options.first_retry,
+            longest: options.longest_retry,
+            jitter_seed: options.jitter_seed,
+        };
+        Self {
+            back_off,
+            by_name: BTreeMap::new(),
+            is_listed: false,
+            creates: CallBudget::new(options.max_parallel_creates),
+            deletes: CallBudget::new(options.max_parallel_deletes),
+            due: BTreeSet::new(),
+            announced: None,
+            departures: VecDeque::new(),
+            doubts: Doubts::none(),
+            options,
+        }
+    }
+
+    /// Takes note of an event and says what to do, in this order.
+    ///
+    /// `now` never runs backwards.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::WorkerRequested(request) => self.request(request, now, &mut actions),
+            Event::WorkerReleased(name) => self.release(&name, now, &mut actions),
+            Event::PodsRelisted(pods) => self.relist(pods, now, &mut actions),
+            Event::PodChanged(pod) => self.observe(pod, Source::Watch, now, &mut actions),
+            Event::PodGone { name, uid } => self.pod_gone(&name, &uid, now, &mut actions),
+            Event::CreateSucceeded(pod) => {
+                self.call_ended(&pod.name);
+                self.observe(pod, Source::AnswerToCreate, now, &mut actions);
+            }
+            Event::CreateFailed { name, failure } => self.create_failed(&name, failure, now, &mut actions),
+            Event::DeleteSucceeded(name) => self.delete_ended(&name, None, now, &mut actions),
+            Event::DeleteFailed { name, failure } => {
+                self.delete_ended(&name, Some(&failure), now, &mut actions);
+            }
+            Event::JobManagerStarted => {
+                self.drop_unstarted_requests(now, &mut actions);
+                self.recover_all();
+            }
+            Event::SlotsWanted(is_wanted) => self.demand_seen(is_wanted, now, &mut actions),
+            Event::DemandUnknown => self.demand_unknown(now),
+            // A clock that rings early must not be the last to ring.
+            Event::Tick => self.announced = None,
+        }
+        self.settle_doubts(now, &mut actions);
+        self.catch_up(now, &mut actions);
+        actions
+    }
+
+    /// Whether the existing pods are known, so that what the JobManager is told is complete.
+    pub fn are_pods_listed(&self) -> bool {
+        self.is_listed
+    }
+
+    /// The workers that were given back, or never adopted, and whose pods may still exist.
+    pub fn leaving(&self) -> impl Iterator<Item = &PodName> {
+        let leaves =
+            |worker: &Worker| matches!(worker.demand, Demand::Released { .. }) && worker.may_have_pod();
+        self.by_name
+            .iter()
+            .filter(move |(_, worker)| leaves(worker))
+            .map(|(name, _)| name)
+    }
+
+    /// Every worker with the reason why it is where it is, ordered by name.
+    pub fn status(&self, now: Moment) -> Vec<WorkerStatus> {
+        let status = |(name, worker): (&PodName, &Worker)| {
+            WorkerStatus::of(name.as_str(), worker, &self.situation_of(name, worker, now), now)
+        };
+        self.by_name.iter().map(status).collect()
+    }
+
+    /// Why this worker is where it is, or `None` if there is no such worker.
+    pub fn situation(&self, name: &PodName, now: Moment) -> Option<Situation> {
+        self.by_name
+            .get(name)
+            .map(|worker| self.situation_of(name, worker, now))
+    }
+
+    /// The workers that went lately, oldest first.
+    pub fn departures(&self) -> impl Iterator<Item = &Departure> {
+        self.departures.iter()
+    }
+
+    /// How many creations and deletions are under way.
+    pub fn calls_under_way(&self) -> (usize, usize) {
+        (self.creates.under_way(), self.deletes.under_way())
+    }
+
+    fn situation_of(&self, name: &PodName, worker: &Worker, now: Moment) -> Situation {
+        let waits_for_list = !self.is_listed && worker.demand == Demand::Requested;
+        if waits_for_list {
+            return Situation::PodsNotListedYet;
+        }
+        worker.situation(self.creates.is_queued(name), now)
+    }
+
+    fn request(&mut self, request: Arc<WorkerRequest>, now: Moment, actions: &mut Vec<Action>) {
+        let name = request.name.clone();
+        let start_delay = self.options.start_delay;
+        match self.by_name.get_mut(&name) {
+            None => {
+                self.by_name
+                    .insert(name.clone(), Worker::requested(request, start_delay, now));
+            }
+            Some(worker) if matches!(worker.demand, Demand::Released { .. }) => {
+                worker.request_again(request, start_delay, now);
+            }
+            Some(_) => return,
+        }
+        self.doubt(&name, now);
+        self.advance(&name, now, actions);
+    }
+
+    fn release(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        let farewell = match &worker.demand {
+            Demand::Requested | Demand::Adopted => Farewell::Released,
+            Demand::Lost { farewell, .. } => farewell.clone(),
+            Demand::Released { .. } => return,
+        };
+        worker.set_demand(Demand::Released { farewell }, now);
+        self.advance(name, now, actions);
+    }
+
+    /// A pod that is missing from the list is gone, unless the list may be older than its creation.
+    fn relist(&mut self, pods: Vec<PodObservation>, now: Moment, actions: &mut Vec<Action>) {
+        let was_listed = std::mem::replace(&mut self.is_listed, true);
+        let listed: BTreeSet<PodName> = pods.iter().map(|pod| pod.name.clone()).collect();
+        for pod in pods {
+            self.observe(pod, Source::Watch, now, actions);
+        }
+        let missing = |(name, worker): (&PodName, &Worker)| {
+            let pod = worker.pod.as_ref()?;
+            let was_seen = pod.seen == Seen::ByWatch || (worker.pod_must_go() && pod.deletions > 0);
+            (was_seen && !listed.contains(name)).then(|| (name.clone(), pod.observation.uid.clone()))
+        };
+        let gone: Vec<(PodName, Uid)> = self.by_name.iter().filter_map(missing).collect();
+        for (name, uid) in gone {
+            self.pod_gone(&name, &uid, now, actions);
+        }
+        if !was_listed {
+            let names: Vec<PodName> = self.by_name.keys().cloned().collect();
+            for name in names {
+                self.advance(&name, now, actions);
+            }
+        }
+    }
+
+    fn observe(&mut self, pod: PodObservation, source: Source, now: Moment, actions: &mut Vec<Action>) {
+        let name = pod.name.clone();
+        let worker = self.by_name.entry(name.clone()).or_insert_with(|| {
+            self.doubts.worker_recovered();
+            Worker::found(&pod, now)
+        });
+        let news = worker.take_in(pod, source, &self.options, now);
+        actions.extend(news.map(|news| Action::Notify {
+            name: name.clone(),
+            news,
+        }));
+        self.advance(&name, now, actions);
+    }
+
+    fn pod_gone(&mut self, name: &PodName, uid: &Uid, now: Moment, actions: &mut Vec<Action>) {
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        match &worker.pod {
+            Some(pod) if pod.observation.uid == *uid => {
+                let news = worker.pod_is_gone(now);
+                actions.extend(news.map(|news| Action::Notify {
+                    name: name.clone(),
+                    news,
+                }));
+                self.advance(name, now, actions);
+            }
+            Some(_) => {}
+            // Perhaps the pod whose creation is about to be answered.
+            None => worker.last_gone = Some(uid.clone()),
+        }
+    }
+
+    fn call_ended(&mut self, name: &PodName) -> Option<Call> {
+        let call = self.by_name.get_mut(name)?.call.take();
+        match call {
+            Some(Call::Create) => self.creates.give_back(),
+            Some(Call::Delete(_)) => self.deletes.give_back(),
+            None => {}
+        }
+        call
+    }
+
+    fn create_failed(
+        &mut self,
+        name: &PodName,
+        failure: CallFailure,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        self.call_ended(name);
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        if worker.pod.is_none() {
+            match failure {
+                CallFailure::Transient { retry_after, message } => {
+                    worker.failures = worker.failures.saturating_add(1);
+                    let delay = self.back_off.delay(name, worker.failures);
+                    worker.not_before = now + delay.max(retry_after.unwrap_or_default());
+                    worker.uncertain_until = Some(now + self.options.lost_answer_grace);
+                    worker.last_error = Some(message);
+                }
+                // It was the earlier request that was refused.
+                CallFailure::Permanent { .. } if worker.has_predecessor => worker.has_predecessor = false,
+                CallFailure::Permanent { message } if worker.demand == Demand::Requested => {
+                    let farewell = Farewell::Refused { message };
+                    worker.set_demand(
+                        Demand::Lost {
+                            told_at: now,
+                            farewell: farewell.clone(),
+                        },
+                        now,
+                    );
+                    let news = News::Failed(farewell);
+                    actions.push(Action::Notify {
+                        name: name.clone(),
+                        news,
+                    });
+                }
+                CallFailure::Permanent { .. } => {}
+            }
+        }
+        self.advance(name, now, actions);
+    }
+
+    fn delete_ended(
+        &mut self,
+        name: &PodName,
+        failure: Option<&CallFailure>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let call = self.call_ended(name);
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        let meant = |uid: &Uid| call == Some(Call::Delete(uid.clone()));
+        if let Some(pod) = worker.pod.as_mut().filter(|pod| meant(&pod.observation.uid)) {
+            if let Some(failure) = failure {
+                pod.delete_failures = pod.delete_failures.saturating_add(1);
+                let delay = match failure {
+                    CallFailure::Transient { retry_after, .. } => self
+                        .back_off
+                        .delay(name, pod.delete_failures)
+                        .max(retry_after.unwrap_or_default()),
+                    // Somebody may grant the permission later.
+                    CallFailure::Permanent { .. } => self.options.longest_retry,
+                };
+                pod.delete_due = now + delay;
+            } else {
+                pod.delete_due = now + self.options.deletion_check * (1 << pod.deletions.min(4));
+                pod.deletions = pod.deletions.saturating_add(1);
+                pod.delete_failures = 0;
+            }
+        }
+        self.advance(name, now, actions);
+    }
+
+    /// The new JobManager lists what exists; requests of which nothing exists would mean nothing to it.
+    fn drop_unstarted_requests(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let is_unstarted = |worker: &Worker| worker.demand == Demand::Requested && !worker.may_have_pod();
+        let unstarted: Vec<PodName> = self
+            .by_name
+            .iter()
+            .filter(|(_, worker)| is_unstarted(worker))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in unstarted {
+            let farewell = Farewell::JobManagerRestarted;
+            actions.push(Action::Notify {
+                name: name.clone(),
+                news: News::Gone(farewell.clone()),
+            });
+            self.forget(&name, &farewell, now);
+        }
+    }
+
+    /// Runs what is due and starts what has waited for its turn.
+    fn catch_up(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        while let Some((at, name)) = self.due.first().cloned().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, name.clone()));
+            if let Some(worker) = self.by_name.get_mut(&name) {
+                worker.due = None;
+            }
+            self.advance(&name, now, actions);
+        }
+        while let Some(name) = self.creates.pop_if_free().or_else(|| self.deletes.pop_if_free()) {
+            self.advance(&name, now, actions);
+        }
+        let first_due = self.due.first().map(|(at, _)| *at);
+        let next = first_due.into_iter().chain(self.doubts_due()).min();
+        if self.announced.is_some_and(|announced| announced <= now) {
+            self.announced = None;
+        }
+        if let Some(next) = next.filter(|next| Some(*next) != self.announced) {
+            self.announced = Some(next);
+            actions.push(Action::WakeAt(next));
+        }
+    }
+
+    /// Moves one worker one step towards what it should be.
+    fn advance(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
+        if !self.is_listed {
+            return;
+        }
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        let step = worker.next_step(&self.options, now);
+        let due = if let Step::LookAgain(at) = step {
+            Some(at)
+        } else {
+            None
+        };
+        if worker.due != due {
+            if let Some(before) = worker.due {
+                self.due.remove(&(before, name.clone()));
+            }
+            worker.due = due;
+            self.due.extend(due.map(|at| (at, name.clone())));
+        }
+        match step {
+            Step::Rest | Step::LookAgain(_) => {}
+            Step::Create => {
+                let Some(request) = worker.request.clone() else {
+                    return;
+                };
+                if self.creates.take_or_queue(name) == Turn::Now {
+                    worker.call = Some(Call::Create);
+                    worker.has_predecessor = false;
+                    actions.push(Action::CreatePod(request));
+                }
+            }
+            Step::Delete(uid) => {
+                if self.deletes.take_or_queue(name) == Turn::Now {
+                    worker.call = Some(Call::Delete(uid.clone()));
+                    let why = match &worker.demand {
+                        Demand::Lost { farewell, .. } | Demand::Released { farewell } => farewell.clone(),
+                        Demand::Requested | Demand::Adopted => Farewell::Released,
+                    };
+                    actions.push(Action::DeletePod {
+                        name: name.clone(),
+                        uid,
+                        why,
+                    });
+                }
+            }
+            Step::Bury(farewell) => {
+                actions.push(Action::Notify {
+                    name: name.clone(),
+                    news: News::Gone(farewell.clone()),
+                });
+                self.forget(name, &farewell, now);
+            }
+            Step::Forget(farewell) => self.forget(name, &farewell, now),
+        }
+    }
+
+    fn forget(&mut self, name: &PodName, farewell: &Farewell, now: Moment) {
+        let Some(worker) = self.by_name.remove(name) else {
+            return;
+        };
+        if let Some(due) = worker.due {
+            self.due.remove(&(due, name.clone()));
+        }
+        if self.departures.len() == DEPARTURES_KEPT {
+            self.departures.pop_front();
+        }
+        self.departures
+            .push_back(Departure::new(name.as_str(), farewell, now));
+    }
+}
+
+#[cfg(test)]
+mod tests;

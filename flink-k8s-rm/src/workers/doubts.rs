@@ -1,0 +1,182 @@
+//! Requests of a restarted JobManager that may be nothing but an error in its books.
+//!
+//! A worker that a JobManager recovers may still hold slots of the earlier one's jobs when it registers.
+//! Flink then takes its default slots and those allocated ones together for its size, so it books the
+//! worker under a size that nobody asks for, and from then on misses one worker of the right size. It
+//! asks for that one with the next job, and again for each that comes, although slots are free.
+//!
+//! So while recovered workers live, as many requests as there are of them are held back: the JobManager
+//! counts them as pending, which balances its books, and takes them back first when it needs less. They
+//! start when a job is seen to wait for slots, when that cannot be found out, or when the recovered
+//! workers go. Workers that Flink keeps ready without a job (`slotmanager.redundant-taskmanager-num`,
+//! `slotmanager.number-of-slots.min`) wait as well, within the same bound, and so do those by which a job
+//! that runs would only scale up.
+
+use std::collections::VecDeque;
+
+use super::worker::Demand;
+use super::{Action, Moment, PodName, Workers};
+
+/// Which requests are held back, and what is known of the jobs.
+#[derive(Clone, Debug)]
+pub(super) struct Doubts {
+    /// Whether any worker may be a recovered one.
+    any_recovered: bool,
+    /// The requests that are held back, oldest first.
+    held: VecDeque<PodName>,
+    look: Look,
+    /// Whether the last look saw a job that waits.
+    was_wanted: bool,
+    /// When the first request was held back, or it was last known whether jobs wait.
+    informed_at: Moment,
+}
+
+/// The next look at what jobs want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    NotNeeded,
+    Due(Moment),
+    UnderWay,
+}
+
+impl Doubts {
+    pub(super) fn none() -> Self {
+        Self {
+            any_recovered: false,
+            held: VecDeque::new(),
+            look: Look::NotNeeded,
+            was_wanted: false,
+            informed_at: Moment::START,
+        }
+    }
+
+    /// A worker was found that the JobManager did not ask us for.
+    pub(super) fn worker_recovered(&mut self) {
+        self.any_recovered = true;
+    }
+}
+
+impl Workers {
+    /// How many requests are held back until a job is seen to wait for slots.
+    pub fn held_back(&self) -> usize {
+        self.doubts.held.len()
+    }
+
+    /// A new JobManager recovers what lives, and knows of no request to hold back.
+    pub(super) fn recover_all(&mut self) {
+        self.doubts.held.clear();
+        for worker in self.by_name.values_mut() {
+            worker.is_held_back = false;
+            worker.is_recovered = matches!(worker.demand, Demand::Requested | Demand::Adopted);
+            self.doubts.any_recovered |= worker.is_recovered;
+        }
+    }
+
+    /// Holds a new request back if the recovered workers may be the reason for it.
+    pub(super) fn doubt(&mut self, name: &PodName, now: Moment) {
+        if !self.doubts.any_recovered {
+            return;
+        }
+        let living = self.recovered_workers();
+        self.doubts.any_recovered = living > 0;
+        if self.doubts.held.len() >= living {
+            return;
+        }
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        worker.is_held_back = true;
+        let doubts = &mut self.doubts;
+        if doubts.held.is_empty() {
+            doubts.informed_at = now;
+            doubts.was_wanted = false;
+        }
+        doubts.held.push_back(name.clone());
+        doubts.look = match doubts.look {
+            Look::NotNeeded => Look::Due(worker.not_before),
+            Look::Due(at) if !doubts.was_wanted => Look::Due(at.min(worker.not_before)),
+            look @ (Look::Due(_) | Look::UnderWay) => look,
+        };
+    }
+
+    /// Takes note of what a look showed. Slots that are being handed out look as if they were missing, so
+    /// only the second look in a row counts.
+    pub(super) fn demand_seen(&mut self, is_wanted: bool, now: Moment, actions: &mut Vec<Action>) {
+        let doubts = &mut self.doubts;
+        doubts.informed_at = now;
+        let is_confirmed = is_wanted && doubts.was_wanted;
+        doubts.was_wanted = is_wanted;
+        let again_after = if is_wanted {
+            self.options.demand_confirmed_after
+        } else {
+            self.options.demand_polled_every
+        };
+        doubts.look = Look::Due(now + again_after);
+        if is_confirmed {
+            self.start_held(self.doubts.held.len(), now, actions);
+        }
+    }
+
+    /// A look failed.
+    pub(super) fn demand_unknown(&mut self, now: Moment) {
+        self.doubts.was_wanted = false;
+        self.doubts.look = Look::Due(now + self.options.demand_polled_every);
+    }
+
+    /// Starts what there is no reason (any more) to hold back, and looks at what jobs want.
+    pub(super) fn settle_doubts(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let by_name = &mut self.by_name;
+        self.doubts.held.retain(|name| {
+            by_name.get_mut(name).is_some_and(|worker| {
+                worker.is_held_back &= worker.waits_to_be_created();
+                worker.is_held_back
+            })
+        });
+        if !self.doubts.held.is_empty() {
+            let is_ignorant = now >= self.doubts.informed_at + self.options.unknown_demand_patience;
+            let may_be_held = if is_ignorant { 0 } else { self.recovered_workers() };
+            let surplus = self.doubts.held.len().saturating_sub(may_be_held);
+            self.start_held(surplus, now, actions);
+        }
+        let is_needed = !self.doubts.held.is_empty();
+        match self.doubts.look {
+            Look::Due(_) if !is_needed => self.doubts.look = Look::NotNeeded,
+            Look::Due(at) if at <= now => {
+                self.doubts.look = Look::UnderWay;
+                actions.push(Action::LookAtDemand);
+            }
+            Look::NotNeeded | Look::Due(_) | Look::UnderWay => {}
+        }
+    }
+
+    /// When the doubts have to be settled again although nothing happened.
+    pub(super) fn doubts_due(&self) -> Option<Moment> {
+        if self.doubts.held.is_empty() {
+            return None;
+        }
+        let patience_ends = self.doubts.informed_at + self.options.unknown_demand_patience;
+        match self.doubts.look {
+            Look::Due(at) => Some(at.min(patience_ends)),
+            Look::NotNeeded | Look::UnderWay => Some(patience_ends),
+        }
+    }
+
+    fn start_held(&mut self, count: usize, now: Moment, actions: &mut Vec<Action>) {
+        let started: Vec<PodName> = self.doubts.held.drain(..count).collect();
+        for name in started {
+            if let Some(worker) = self.by_name.get_mut(&name) {
+                worker.is_held_back = false;
+            }
+            self.advance(&name, now, actions);
+        }
+    }
+
+    /// The workers that the JobManager recovered and that are neither lost nor released.
+    fn recovered_workers(&self) -> usize {
+        let is_wanted = |demand: &Demand| matches!(demand, Demand::Requested | Demand::Adopted);
+        self.by_name
+            .values()
+            .filter(|worker| worker.is_recovered && is_wanted(&worker.demand))
+            .count()
+    }
+}

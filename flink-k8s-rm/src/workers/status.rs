@@ -1,0 +1,68 @@
+//! The workers as status pages show them.
+
+use serde::Serialize;
+
+use super::Moment;
+use super::reason::{Farewell, Situation};
+use super::worker::{Demand, Worker};
+
+/// One worker as status pages show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerStatus {
+    /// Its name, which is also the name of its pod.
+    pub name: String,
+    /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`.
+    pub demand: &'static str,
+    /// Why it is where it is, as a sentence.
+    pub reason: String,
+    /// For how long the demand has been what it is, in seconds.
+    pub since_seconds: u64,
+    /// The uid of its pod, once there is one.
+    pub uid: Option<String>,
+    /// The node of its pod.
+    pub node: Option<String>,
+    /// How often creating its pod has failed in a row.
+    pub create_failures: u32,
+}
+
+/// A worker that went lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Departure {
+    /// Its name.
+    pub name: String,
+    /// Why it went.
+    pub reason: String,
+    /// How many seconds after the start of the resource manager.
+    pub at_seconds: u64,
+}
+
+impl WorkerStatus {
+    pub(super) fn of(name: &str, worker: &Worker, situation: &Situation, now: Moment) -> Self {
+        let observation = worker.pod.as_ref().map(|pod| &pod.observation);
+        Self {
+            name: name.to_owned(),
+            demand: match worker.demand {
+                Demand::Requested => "requested",
+                Demand::Adopted => "adopted",
+                Demand::Lost { .. } => "lost",
+                Demand::Released { .. } => "released",
+            },
+            reason: situation.to_string(),
+            since_seconds: now.since(worker.since).as_secs(),
+            uid: observation.map(|pod| pod.uid.to_string()),
+            node: observation.and_then(|pod| pod.node.clone()),
+            create_failures: worker.failures,
+        }
+    }
+}
+
+impl Departure {
+    pub(super) fn new(name: &str, farewell: &Farewell, now: Moment) -> Self {
+        let at_seconds = now.elapsed_since_start().as_secs();
+        Self {
+            name: name.to_owned(),
+            reason: farewell.to_string(),
+            at_seconds,
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One worker: what should be, what is, and the next step from one to the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flink_k8s_core::kube_client::Uid;
+
+use super::options::WorkersOptions;
+use super::pod_observation::{PodObservation, PodStage};
+use super::reason::{Farewell, Situation};
+use super::{Moment, News, WorkerRequest};
+
+/// Everything known of one worker. The fields are facts; what to do follows from them alone.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) demand: Demand,
+    /// Since when the demand is what it is.
+    pub(super) since: Moment,
+    /// What was requested; absent for workers that were found.
+    pub(super) request: Option<Arc<WorkerRequest>>,
+    pub(super) pod: Option<KnownPod>,
+    pub(super) call: Option<Call>,
+    /// A pod of this name that is there, or may be, belongs to an earlier request and must go first.
+    pub(super) has_predecessor: bool,
+    /// Until when a pod may turn up whose creation was not confirmed.
+    pub(super) uncertain_until: Option<Moment>,
+    /// The last pod of this name that was seen to go.
+    pub(super) last_gone: Option<Uid>,
+    /// The pod that the watch did not show in time, so that its creation is repeated.
+    pub(super) given_up: Option<Uid>,
+    /// No creation before this.
+    pub(super) not_before: Moment,
+    /// Creations that failed in a row.
+    pub(super) failures: u32,
+    /// How often the watch has failed to show a pod that was created.
+    pub(super) unseen: u32,
+    pub(super) last_error: Option<String>,
+    /// Whether a JobManager found it when it started, instead of asking for it.
+    pub(super) is_recovered: bool,
+    /// Whether it is not created before a job is seen to wait for slots.
+    pub(super) is_held_back: bool,
+    /// When this worker is looked at again although nothing happened.
+    pub(super) due: Option<Moment>,
+}
+
+/// What the JobManager wants of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// It asked for it.
+    Requested,
+    /// It did not ask us, but it was told of the pod and has not released it.
+    Adopted,
+    /// It was told that the worker is lost, and has not answered by releasing it.
+    Lost { told_at: Moment, farewell: Farewell },
+    /// It does not want it, or does not know it.
+    Released { farewell: Farewell },
+}
+
+/// A pod that exists as far as we know.
+#[derive(Clone, Debug)]
+pub(super) struct KnownPod {
+    pub(super) observation: PodObservation,
+    /// Whether the watch has shown it, and until when that is awaited.
+    pub(super) seen: Seen,
+    /// When it is deleted (again), should it have to go.
+    pub(super) delete_due: Moment,
+    /// Deletions that the API server accepted.
+    pub(super) deletions: u32,
+    /// Deletions that failed in a row.
+    pub(super) delete_failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    ByWatch,
+    NotBefore(Moment),
+}
+
+/// A call whose answer is awaited. There is never more than one for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Create,
+    Delete(Uid),
+}
+
+/// Where an observation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Watch,
+    AnswerToCreate,
+}
+
+/// What to do about a worker now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Rest,
+    LookAgain(Moment),
+    Create,
+    Delete(Uid),
+    /// The JobManager did not take note of the loss; say that the worker is gone.
+    Bury(Farewell),
+    Forget(Farewell),
+}
+
+impl Worker {
+    pub(super) fn requested(request: Arc<WorkerRequest>, start_delay: Duration, now: Moment) -> Self {
+        Self {
+            request: Some(request),
+            not_before: now + start_delay,
+            ..Self::with_demand(Demand::Requested, now)
+        }
+    }
+
+    /// A worker of which only a pod is known.
+    pub(super) fn found(observation: &PodObservation, now: Moment) -> Self {
+        let demand = match &observation.stage {
+            PodStage::Terminated(termination) => Demand::Released {
+                farewell: Farewell::Terminated(termination.clone()),
+            },
+            _ if observation.is_being_deleted => Demand::Released {
+                farewell: Farewell::FoundLeaving,
+            },
+            _ => Demand::Adopted,
+        };
+        Self {
+            is_recovered: true,
+            ..Self::with_demand(demand, now)
+        }
+    }
+
+    fn with_demand(demand: Demand, now: Moment) -> Self {
+        Self {
+            demand,
+            since: now,
+            request: None,
+            pod: None,
+            call: None,
+            has_predecessor: false,
+            uncertain_until: None,
+            last_gone: None,
+            given_up: None,
+            not_before: now,
+            failures: 0,
+            unseen: 0,
+            last_error: None,
+            is_recovered: false,
+            is_held_back: false,
+            due: None,
+        }
+    }
+
+    /// Whether a pod of this name that exists, or appears, has to go.
+    pub(super) fn pod_must_go(&self) -> bool {
+        self.has_predecessor || matches!(self.demand, Demand::Lost { .. } | Demand::Released { .. })
+    }
+
+    /// Whether something of the worker may exist in Kubernetes.
+    pub(super) fn may_have_pod(&self) -> bool {
+        self.pod.is_some() || self.call.is_some() || self.uncertain_until.is_some()
+    }
+
+    /// Whether it is wanted and its pod neither exists nor is being created.
+    pub(super) fn waits_to_be_created(&self) -> bool {
+        self.demand == Demand::Requested && (self.pod.is_none() || self.has_predecessor)
+    }
+
+    pub(super) fn set_demand(&mut self, demand: Demand, now: Moment) {
+        self.demand = demand;
+        self.since = now;
+    }
+
+    /// The same name is requested again after the worker was released.
+    pub(super) fn request_again(&mut self, request: Arc<WorkerRequest>, start_delay: Duration, now: Moment) {
+        self.has_predecessor = self.may_have_pod();
+        self.request = Some(request);
+        self.not_before = now + start_delay;
+        self.failures = 0;
+        self.last_error = None;
+        self.is_recovered = false;
+        self.is_held_back = false;
+        self.set_demand(Demand::Requested, now);
+    }
+
+    /// Takes note of what was seen of the pod; the answer is what the JobManager has to be told.
+    pub(super) fn take_in(
+        &mut self,
+        observation: PodObservation,
+        source: Source,
+        options: &WorkersOptions,
+        now: Moment,
+    ) -> Option<News> {
+        let is_gone = self.last_gone.as_ref() == Some(&observation.uid);
+        let is_known = self
+            .pod
+            .as_ref()
+            .is_some_and(|pod| pod.observation.uid == observation.uid);
+        match source {
+            Source::Watch if is_gone => return None, // The watch lags behind.
+            // The watch was faster than the answer, and the pod has gone meanwhile.
+            Source::AnswerToCreate if is_gone && self.pod.is_none() => return self.pod_is_gone(now),
+            // The watch was faster than the answer and knows better.
+            Source::AnswerToCreate if is_gone || is_known => return None,
+            Source::Watch | Source::AnswerToCreate => {}
+        }
+        let known = self.pod.take();
+        if let Some(other) = known.as_ref().filter(|_| !is_known) {
+            // Another pod has the name, so this one is gone.
+            self.last_gone = Some(other.observation.uid.clone());
+            self.has_predecessor &= source == Source::AnswerToCreate || self.call == Some(Call::Create);
+        }
+        if let Some(given_up) = self.given_up.take_if(|given_up| *given_up != observation.uid) {
+            self.last_gone = Some(given_up);
+        }
+        let same = known.filter(|_| is_known);
+        let is_unchanged = same.as_ref().is_some_and(|pod| pod.observation == observation);
+        let seen = match source {
+            Source::Watch => Seen::ByWatch,
+            Source::AnswerToCreate => Seen::NotBefore(now + options.seen_within * (1 << self.unseen.min(4))),
+        };
+        let pod = same.unwrap_or_else(|| KnownPod {
+            observation: observation.clone(),
+            seen,
+            delete_due: if observation.is_being_deleted {
+                now + options.deletion_check
+            } else {
+                now
+            },
+            deletions: 0,
+            delete_failures: 0,
+        });
+        self.pod = Some(KnownPod {
+            observation: observation.clone(),
+            seen,
+            ..pod
+        });
+        self.uncertain_until = None;
+        self.failures = 0;
+        self.last_error = None;
+        if source == Source::Watch {
+            self.unseen = 0;
+        }
+        if self.pod_must_go() {
+            return None;
+        }
+        if let PodStage::Terminated(termination) = &observation.stage {
+            let farewell = Farewell::Terminated(termination.clone());
+            self.set_demand(
+                Demand::Lost {
+                    told_at: now,
+                    farewell: farewell.clone(),
+                },
+                now,
+            );
+            return Some(News::Failed(farewell));
+        }
+        (!is_unchanged).then_some(News::Changed(observation))
+    }
+
+    /// Takes note that the pod is gone; the answer is what the JobManager has to be told.
+    pub(super) fn pod_is_gone(&mut self, now: Moment) -> Option<News> {
+        if let Some(pod) = self.pod.take() {
+            self.last_gone = Some(pod.observation.uid);
+        }
+        self.uncertain_until = None;
+        if self.has_predecessor {
+            // A creation for the earlier request that is still under way makes another one.
+            self.has_predecessor = self.call == Some(Call::Create);
+            return None;
+        }
+        match self.demand {
+            Demand::Requested | Demand::Adopted => {
+                let farewell = Farewell::DeletedByOthers;
+                self.set_demand(
+                    Demand::Released {
+                        farewell: farewell.clone(),
+                    },
+                    now,
+                );
+                Some(News::Gone(farewell))
+            }
+            Demand::Lost { .. } | Demand::Released { .. } => None,
+        }
+    }
+
+    /// The next step from what is to what should be, once the existing pods are known.
+    pub(super) fn next_step(&mut self, options: &WorkersOptions, now: Moment) -> Step {
+        if self.call.is_some() {
+            return Step::Rest;
+        }
+        let must_go = self.pod_must_go();
+        match &self.pod {
+            Some(pod)
+                if must_go && now >= pod.delete_due && pod.deletions > 0 && pod.seen != Seen::ByWatch =>
+            {
+                // Its deletion was accepted and the watch never showed it, so nothing will say that it went.
+                self.pod_is_gone(now);
+                return self.next_step(options, now);
+            }
+            Some(pod) if must_go && now >= pod.delete_due => {
+                return Step::Delete(pod.observation.uid.clone());
+            }
+            Some(pod) if must_go => return Step::LookAgain(pod.delete_due),
+            Some(KnownPod {
+                seen: Seen::NotBefore(until),
+                ..
+            }) if now < *until => return Step::LookAgain(*until),
+            Some(KnownPod {
+                seen: Seen::NotBefore(_),
+                ..
+            }) => {
+                // Creating it again is harmless if it exists and right if it does not.
+                self.given_up = self.pod.take().map(|pod| pod.observation.uid);
+                self.uncertain_until = Some(now + options.lost_answer_grace);
+                self.unseen += 1;
+                self.not_before = now;
+            }
+            Some(_) => return Step::Rest,
+            None => {}
+        }
+        if must_go && let Some(until) = self.uncertain_until {
+            if now < until {
+                return Step::LookAgain(until);
+            }
+            self.uncertain_until = None;
+        }
+        match &self.demand {
+            Demand::Requested if self.is_held_back => Step::Rest,
+            Demand::Requested if now < self.not_before => Step::LookAgain(self.not_before),
+            Demand::Requested => Step::Create,
+            Demand::Adopted => Step::Bury(Farewell::DeletedByOthers),
+            Demand::Lost { told_at, farewell } => {
+                let until = *told_at + options.mourning;
+                if now < until {
+                    Step::LookAgain(until)
+                } else {
+                    Step::Bury(farewell.clone())
+                }
+            }
+            Demand::Released { farewell } => Step::Forget(farewell.clone()),
+        }
+    }
+
+    /// Why the worker is where it is.
+    pub(super) fn situation(&self, is_queued: bool, now: Moment) -> Situation {
+        match &self.demand {
+            Demand::Lost { farewell, .. } | Demand::Released { farewell } => {
+                return Situation::Leaving(farewell.clone());
+            }
+            Demand::Requested | Demand::Adopted => {}
+        }
+        if self.has_predecessor {
+            return Situation::PredecessorMustGo;
+        }
+        let Some(pod) = &self.pod else {
+            return match &self.last_error {
+                _ if self.call.is_some() => Situation::BeingCreated,
+                _ if self.is_held_back => Situation::HeldBack,
+                _ if is_queued => Situation::Queued,
+                Some(message) => Situation::BackingOff {
+                    failures: self.failures,
+                    left: self.not_before.since(now),
+                    message: message.clone(),
+                },
+                None => Situation::StartDelay {
+                    left: self.not_before.since(now),
+                },
+            };
+        };
+        match &pod.observation.stage {
+            _ if pod.observation.is_being_deleted => Situation::BeingDeletedByOthers,
+            _ if pod.seen != Seen::ByWatch => Situation::NotSeenYet,
+            PodStage::Unscheduled { unschedulable } => Situation::Unscheduled {
+                message: unschedulable.clone(),
+            },
+            PodStage::Starting { waiting } => Situation::Starting {
+                message: waiting.clone(),
+            },
+            PodStage::Running => Situation::Running,
+            PodStage::Terminated(termination) => {
+                Situation::Leaving(Farewell::Terminated(termination.clone()))
+            }
+        }
+    }
+}

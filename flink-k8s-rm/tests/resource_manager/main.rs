@@ -1,0 +1,15 @@
+//! The resource manager as its users see it: the state machine under random events, the driver on a
+//! fake cluster, the endpoint over real sockets, and an unmodified JobManager.
+
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod embedded_cluster;
+#[cfg(test)]
+mod endpoint;
+#[cfg(test)]
+mod fake_cluster;
+#[cfg(test)]
+mod java_job_manager;
+#[cfg(test)]
+mod workers_properties;

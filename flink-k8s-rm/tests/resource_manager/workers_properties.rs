@@ -1,0 +1,519 @@
+//! The state machine under random events: lost answers, stale lists, deaths, churn.
+//!
+//! A model of an API server holds the truth. Calls are carried out and answered at random times, and the
+//! watch delivers late. Invariants are checked at each action; in the end everything is allowed to
+//! finish, and what exists must be what is wanted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::pod_name::PodName;
+use flink_k8s_core::task_manager::WorkerRequest;
+use flink_k8s_rm::workers::{
+    Action, CallFailure, Event, Farewell, Moment, News, PodObservation, PodStage, Termination, Workers,
+    WorkersOptions,
+};
+use proptest::prelude::*;
+
+const NAMES: usize = 5;
+
+/// One random step.
+#[derive(Clone, Debug)]
+enum Step {
+    Request(usize),
+    Release(usize),
+    /// The API server carries out one of the calls under way.
+    Perform(usize),
+    /// It answers one of the calls under way, which it carries out before, if it has not yet.
+    Answer(usize),
+    /// The answer to one of the calls is lost; whether it was carried out stays as it is.
+    LoseAnswer(usize),
+    /// It refuses one of the calls for good.
+    Refuse(usize),
+    Run(usize),
+    Die(usize),
+    DeletedByOthers(usize),
+    /// The watch delivers one event.
+    Deliver,
+    /// The watch is cut: what it has not delivered is lost, and a list of what exists now comes instead.
+    Relist,
+    JobManagerStarted,
+    /// The JobManager reacts to workers that were reported as lost.
+    React,
+    /// A look at what jobs want ends: whether they wait for slots, or nobody knows.
+    Look(Option<bool>),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = 0..NAMES;
+    let step = prop_oneof![
+        6 => name.clone().prop_map(Step::Request),
+        4 => name.clone().prop_map(Step::Release),
+        4 => (0..8_usize).prop_map(Step::Perform),
+        6 => (0..8_usize).prop_map(Step::Answer),
+        3 => (0..8_usize).prop_map(Step::LoseAnswer),
+        1 => (0..8_usize).prop_map(Step::Refuse),
+        3 => name.clone().prop_map(Step::Run),
+        2 => name.clone().prop_map(Step::Die),
+        1 => name.prop_map(Step::DeletedByOthers),
+        10 => Just(Step::Deliver),
+        2 => Just(Step::Relist),
+        1 => Just(Step::JobManagerStarted),
+        3 => Just(Step::React),
+        3 => proptest::option::of(any::<bool>()).prop_map(Step::Look),
+        8 => (0..40_000_u64).prop_map(Step::Wait),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Create { name: PodName, request: u32 },
+    Delete { name: PodName, uid: Uid },
+}
+
+impl Call {
+    fn name(&self) -> &PodName {
+        match self {
+            Self::Create { name, .. } | Self::Delete { name, .. } => name,
+        }
+    }
+}
+
+/// What the JobManager believes of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Belief {
+    Fine,
+    Lost,
+}
+
+/// A pod that exists, and the request that it was created for.
+#[derive(Clone, Debug)]
+struct TruePod {
+    observation: PodObservation,
+    request: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum WatchEvent {
+    Listed(Vec<PodObservation>),
+    Applied(PodObservation),
+    Deleted(PodName, Uid),
+}
+
+struct World {
+    workers: Workers,
+    now: Moment,
+    wake: Option<Moment>,
+    /// Whether a look at what jobs want is under way.
+    is_looking: bool,
+    pods: BTreeMap<PodName, TruePod>,
+    uids_given: u32,
+    calls: Vec<(Call, bool)>,
+    watch: VecDeque<WatchEvent>,
+    job_manager: BTreeMap<PodName, Belief>,
+    requests_made: u32,
+    /// The current request of each name.
+    requests: BTreeMap<PodName, u32>,
+    /// Requests of which the watch has shown a pod.
+    shown: BTreeSet<u32>,
+    /// Pods that the state machine was told of.
+    told: BTreeSet<Uid>,
+    /// When the watch had delivered everything for the last time.
+    delivered_at: Moment,
+    writes: usize,
+}
+
+fn name(index: usize) -> PodName {
+    format!("orders-taskmanager-1-{index}").parse().unwrap()
+}
+
+impl World {
+    fn new(existing: usize) -> Self {
+        let mut world = Self {
+            workers: Workers::new(WorkersOptions {
+                max_parallel_creates: 2,
+                ..WorkersOptions::default()
+            }),
+            now: Moment::START,
+            wake: None,
+            is_looking: false,
+            pods: BTreeMap::new(),
+            uids_given: 0,
+            calls: Vec::new(),
+            watch: VecDeque::new(),
+            job_manager: BTreeMap::new(),
+            requests_made: 0,
+            requests: BTreeMap::new(),
+            shown: BTreeSet::new(),
+            told: BTreeSet::new(),
+            delivered_at: Moment::START,
+            writes: 0,
+        };
+        for index in 0..existing {
+            world.store(name(index), None);
+        }
+        world.relist();
+        world
+    }
+
+    fn store(&mut self, name: PodName, request: Option<u32>) {
+        self.uids_given += 1;
+        let observation = PodObservation {
+            name: name.clone(),
+            uid: Uid::new(format!("uid-{}", self.uids_given)),
+            stage: PodStage::Unscheduled { unschedulable: None },
+            is_being_deleted: false,
+            node: None,
+            ip: None,
+            created_at: None,
+        };
+        self.watch.push_back(WatchEvent::Applied(observation.clone()));
+        self.pods.insert(name, TruePod { observation, request });
+    }
+
+    fn remove(&mut self, name: &PodName) {
+        if let Some(pod) = self.pods.remove(name) {
+            self.watch
+                .push_back(WatchEvent::Deleted(name.clone(), pod.observation.uid));
+        }
+    }
+
+    fn set_stage(&mut self, name: &PodName, stage: PodStage) {
+        if let Some(pod) = self.pods.get_mut(name)
+            && !matches!(pod.observation.stage, PodStage::Terminated(_))
+        {
+            pod.observation.stage = stage;
+            self.watch.push_back(WatchEvent::Applied(pod.observation.clone()));
+        }
+    }
+
+    fn relist(&mut self) {
+        self.watch.clear();
+        self.watch.push_back(WatchEvent::Listed(
+            self.pods.values().map(|pod| pod.observation.clone()).collect(),
+        ));
+    }
+
+    fn handle(&mut self, event: Event) {
+        for action in self.workers.handle(event, self.now) {
+            match action {
+                Action::CreatePod(request) => self.create_is_called(&request.name),
+                Action::DeletePod { name, uid, .. } => self.delete_is_called(name, uid),
+                Action::Notify { name, news } => self.job_manager_is_told(name, &news),
+                Action::LookAtDemand => {
+                    assert!(!self.is_looking, "two looks at a time");
+                    self.is_looking = true;
+                }
+                Action::WakeAt(at) => self.wake = Some(at),
+                other => panic!("unknown action {other:?}"),
+            }
+        }
+        let creates = self
+            .calls
+            .iter()
+            .filter(|(call, _)| matches!(call, Call::Create { .. }))
+            .count();
+        assert!(creates <= 2, "more creates under way than allowed");
+        self.assert_no_more_held_than_recovered();
+    }
+
+    /// Recovered workers are among those that live and are not held back themselves.
+    fn assert_no_more_held_than_recovered(&self) {
+        let status = self.workers.status(self.now);
+        let is_held = |reason: &str| reason.starts_with("held back");
+        let held = status.iter().filter(|worker| is_held(&worker.reason)).count();
+        let alive = status
+            .iter()
+            .filter(|worker| matches!(worker.demand, "adopted" | "requested"))
+            .filter(|worker| !is_held(&worker.reason))
+            .count();
+        assert!(held <= self.workers.held_back());
+        assert!(
+            self.workers.held_back() <= alive,
+            "{held} held back, {alive} alive"
+        );
+    }
+
+    fn look_ends(&mut self, seen: Option<bool>) {
+        if std::mem::take(&mut self.is_looking) {
+            self.handle(seen.map_or(Event::DemandUnknown, Event::SlotsWanted));
+        }
+    }
+
+    fn call_begins(&mut self, call: Call) {
+        assert!(
+            self.calls.iter().all(|(other, _)| other.name() != call.name()),
+            "two calls for one worker"
+        );
+        self.writes += 1;
+        self.calls.push((call, false));
+    }
+
+    fn create_is_called(&mut self, name: &PodName) {
+        assert_eq!(
+            self.job_manager.get(name),
+            Some(&Belief::Fine),
+            "created {name}, which nobody wants"
+        );
+        let request = self.requests[name];
+        assert!(
+            !self.shown.contains(&request),
+            "a second pod for one request of {name}"
+        );
+        self.call_begins(Call::Create {
+            name: name.clone(),
+            request,
+        });
+    }
+
+    fn delete_is_called(&mut self, name: PodName, uid: Uid) {
+        if let Some(pod) = self.pods.get(&name).filter(|pod| pod.observation.uid == uid) {
+            let is_alive = !matches!(pod.observation.stage, PodStage::Terminated(_));
+            let is_wanted = self.job_manager.get(&name) == Some(&Belief::Fine);
+            let is_of_this_request = pod.request == self.requests.get(&name).copied();
+            assert!(
+                !(is_alive && is_wanted && is_of_this_request),
+                "deleted {name}, which is wanted and alive"
+            );
+        }
+        self.call_begins(Call::Delete { name, uid });
+    }
+
+    fn job_manager_is_told(&mut self, name: PodName, news: &News) {
+        let request = self.requests.get(&name).copied();
+        if let News::Failed(farewell) | News::Gone(farewell) = news
+            && matches!(farewell, Farewell::Terminated(_) | Farewell::DeletedByOthers)
+            && let Some(pod) = self.pods.get(&name)
+        {
+            let is_alive = !matches!(pod.observation.stage, PodStage::Terminated(_));
+            let is_known = self.told.contains(&pod.observation.uid);
+            assert!(
+                !is_alive || pod.request != request || !is_known,
+                "reported {name} as lost, which is alive"
+            );
+        }
+        match news {
+            News::Changed(_) => {
+                if self.job_manager.insert(name.clone(), Belief::Fine).is_none() {
+                    let pod = self.pods.get(&name).and_then(|pod| pod.request);
+                    assert!(pod.is_none(), "adopted {name}, which was released");
+                }
+            }
+            News::Failed(_) => {
+                self.job_manager.insert(name, Belief::Lost);
+            }
+            News::Gone(_) => {
+                self.job_manager.remove(&name);
+            }
+        }
+    }
+
+    fn perform(&mut self, index: usize) {
+        let Some((call, performed)) = self.calls.get_mut(index) else {
+            return;
+        };
+        if std::mem::replace(performed, true) {
+            return;
+        }
+        match call.clone() {
+            Call::Create { name, request } if !self.pods.contains_key(&name) => {
+                self.store(name, Some(request));
+            }
+            Call::Delete { name, uid }
+                if self.pods.get(&name).is_some_and(|pod| pod.observation.uid == uid) =>
+            {
+                self.remove(&name);
+            }
+            Call::Create { .. } | Call::Delete { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, index: usize) {
+        self.perform(index);
+        if index >= self.calls.len() {
+            return;
+        }
+        let event = match self.calls.remove(index).0 {
+            Call::Create { name, .. } => match self.pods.get(&name) {
+                Some(pod) => {
+                    self.told.insert(pod.observation.uid.clone());
+                    Event::CreateSucceeded(pod.observation.clone())
+                }
+                // The pod went between the call and its answer; the answer still shows it.
+                None => Event::CreateFailed {
+                    name,
+                    failure: transient(),
+                },
+            },
+            Call::Delete { name, .. } => Event::DeleteSucceeded(name),
+        };
+        self.handle(event);
+    }
+
+    fn fail(&mut self, index: usize, failure: CallFailure) {
+        if index >= self.calls.len() {
+            return;
+        }
+        let event = match self.calls.remove(index).0 {
+            Call::Create { name, .. } => Event::CreateFailed { name, failure },
+            Call::Delete { name, .. } => Event::DeleteFailed { name, failure },
+        };
+        self.handle(event);
+    }
+
+    fn deliver(&mut self) {
+        if self.watch.len() <= 1 {
+            self.delivered_at = self.now;
+        }
+        let Some(event) = self.watch.pop_front() else {
+            return;
+        };
+        let seen: Vec<&PodObservation> = match &event {
+            WatchEvent::Listed(pods) => pods.iter().collect(),
+            WatchEvent::Applied(pod) => vec![pod],
+            WatchEvent::Deleted(..) => Vec::new(),
+        };
+        for pod in seen {
+            self.told.insert(pod.uid.clone());
+            let request = self
+                .pods
+                .get(&pod.name)
+                .filter(|truth| truth.observation.uid == pod.uid);
+            self.shown.extend(request.and_then(|pod| pod.request));
+        }
+        self.handle(match event {
+            WatchEvent::Listed(pods) => Event::PodsRelisted(pods),
+            WatchEvent::Applied(pod) => Event::PodChanged(pod),
+            WatchEvent::Deleted(name, uid) => Event::PodGone { name, uid },
+        });
+    }
+
+    fn request(&mut self, index: usize) {
+        let name = name(index);
+        if self.job_manager.contains_key(&name) {
+            return; // The endpoint answers AlreadyExists.
+        }
+        self.job_manager.insert(name.clone(), Belief::Fine);
+        self.requests_made += 1;
+        self.requests.insert(name.clone(), self.requests_made);
+        let request = WorkerRequest {
+            name,
+            dynamic_properties: Vec::new(),
+            blocked_nodes: Vec::new(),
+        };
+        self.handle(Event::WorkerRequested(Arc::new(request)));
+    }
+
+    fn release(&mut self, name: &PodName) {
+        if self.job_manager.remove(name).is_some() {
+            self.handle(Event::WorkerReleased(name.clone()));
+        }
+    }
+
+    fn react(&mut self) {
+        let lost = self
+            .job_manager
+            .iter()
+            .filter(|(_, belief)| **belief == Belief::Lost);
+        for name in lost.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.release(&name);
+        }
+    }
+
+    /// Lets time pass, with the timers that ring meanwhile.
+    fn wait(&mut self, duration: Duration) {
+        // The watch lags behind for less than the state machine remembers a lost answer.
+        if (self.now + duration).since(self.delivered_at) > Duration::from_secs(45) {
+            while !self.watch.is_empty() {
+                self.deliver();
+            }
+        }
+        let until = self.now + duration;
+        while let Some(wake) = self.wake.take_if(|wake| *wake <= until) {
+            self.now = self.now.max(wake);
+            self.handle(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Request(index) => self.request(index),
+            Step::Release(index) => self.release(&name(index)),
+            Step::Perform(index) => self.perform(index),
+            Step::Answer(index) => self.answer(index),
+            Step::LoseAnswer(index) => self.fail(index, transient()),
+            Step::Refuse(index) if self.calls.get(index).is_some_and(|(_, performed)| !performed) => {
+                self.fail(
+                    index,
+                    CallFailure::Permanent {
+                        message: "forbidden".to_owned(),
+                    },
+                );
+            }
+            Step::Refuse(_) => {}
+            Step::Run(index) => self.set_stage(&name(index), PodStage::Running),
+            Step::Die(index) => self.set_stage(&name(index), PodStage::Terminated(Termination::default())),
+            Step::DeletedByOthers(index) => self.remove(&name(index)),
+            Step::Deliver => self.deliver(),
+            Step::Relist => self.relist(),
+            Step::JobManagerStarted => self.handle(Event::JobManagerStarted),
+            Step::React => self.react(),
+            Step::Look(seen) => self.look_ends(seen),
+            Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
+        }
+    }
+
+    /// From now on everything works.
+    fn finish(&mut self) {
+        for _ in 0..200 {
+            while !self.watch.is_empty() {
+                self.deliver();
+            }
+            while !self.calls.is_empty() {
+                self.answer(0);
+            }
+            self.react();
+            self.look_ends(Some(true));
+            self.wait(Duration::from_secs(30));
+        }
+    }
+}
+
+fn transient() -> CallFailure {
+    CallFailure::Transient {
+        retry_after: None,
+        message: "timed out".to_owned(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_what_is_wanted_exists_in_the_end_and_then_nothing_is_written(
+        existing in 0..3_usize,
+        steps in steps(),
+    ) {
+        let mut world = World::new(existing);
+        for step in &steps {
+            world.take(step);
+        }
+        world.finish();
+        let wanted: Vec<&PodName> = world.job_manager.keys().collect();
+        let existing: Vec<&PodName> = world.pods.keys().collect();
+        prop_assert_eq!(wanted, existing);
+        for (name, pod) in &world.pods {
+            let request = pod.request.or_else(|| world.requests.get(name).copied());
+            prop_assert_eq!(request, world.requests.get(name).copied(), "{} is of an earlier request", name);
+        }
+        prop_assert!(world.workers.leaving().next().is_none());
+        let writes = world.writes;
+        world.wait(Duration::from_secs(24 * 3600));
+        prop_assert_eq!(world.writes, writes);
+    }
+}
