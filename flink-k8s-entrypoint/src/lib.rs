@@ -1,0 +1,13 @@
+//! Container entrypoints of Apache Flink processes on Kubernetes: PID 1 of the JobManager's and of the
+//! TaskManager's container.
+//!
+//! Both read the mounted configuration, compute the JVM's command line without a shell in between, and
+//! say in one line what is wrong if they cannot.
+
+pub mod health;
+pub mod installation;
+pub mod java_process;
+pub mod logging;
+pub mod properties;
+pub mod session;
+pub mod task_manager;

@@ -1,0 +1,280 @@
+//! `flink-k8s-session`: the JobManager of a session cluster, its resource manager, and what watches both.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, common_options, flink_k8s_options, kubernetes_options,
+};
+use flink_k8s_core::decorators::{HADOOP_CONF_DIRECTORY, TASK_MANAGER_POD_TEMPLATE_FILE};
+use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::start_command;
+use flink_k8s_core::task_manager::TaskManagerFactory;
+use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
+use flink_k8s_rm::endpoint::Endpoint;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::health::{Health, HealthServer};
+use crate::installation::{Surroundings, file_names};
+use crate::java_process::{JavaProcess, exit_code};
+use crate::properties;
+
+/// Name of the kubeconfig's context where `kubernetes.context` asks for none.
+const CONTEXT: &str = "flink-k8s";
+
+const LOOPBACK: &str = "127.0.0.1";
+/// What the API server knows the resource manager as.
+const USER_AGENT: &str = concat!("flink-k8s-rm/", env!("CARGO_PKG_VERSION"));
+
+/// Runs the JobManager to its end. The exit code is that of the JVM, or 1 when it could not be started; the
+/// reason is logged.
+pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    flink_k8s_client::install_crypto_provider();
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let ended = tokio::runtime::Runtime::new()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| runtime.block_on(run(&Surroundings::of_this_process(), &arguments)));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error!("the JobManager cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts everything, waits for the JVM's end, and returns its exit code.
+async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Result<u8> {
+    let settings = properties::dynamic_properties(arguments.iter().cloned())?;
+    let configuration = properties::overlaid(surroundings.configuration()?, &settings);
+    let command =
+        start_command::session_job_manager(&surroundings.installation()?, &configuration, arguments)?;
+    let health = HealthServer::bind(configuration.get(&flink_k8s_options::HEALTH_PORT)?).await?;
+
+    let identity = Identity::read(&configuration)?;
+    let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
+    let kube = KubeRsClient::connect(&connect).await?;
+    let endpoint = Endpoint::bind()
+        .await
+        .context("cannot listen on the loopback for the JobManager")?;
+    let context = configuration.find(&kubernetes_options::CONTEXT)?;
+    let kubeconfig = endpoint.kubeconfig(&identity.namespace, context.as_deref().unwrap_or(CONTEXT));
+    let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
+
+    let options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
+        .with_start_delay(configuration.get(&flink_k8s_options::START_DELAY)?)
+        .with_node_name_label(configuration.get(&kubernetes_options::NODE_NAME_LABEL)?);
+    let rest = rest_of_this_pod(&configuration)?;
+    let factory = pod_factory(surroundings, configuration)?;
+    let forward = kube.client();
+    let mut manager =
+        ResourceManager::new(options, Arc::new(kube), Some(forward), factory).with_endpoint(endpoint);
+    if let Some(rest) = rest {
+        manager = manager.with_demand_source(Arc::new(rest));
+    }
+
+    let shutdown = CancellationToken::new();
+    let stop_java = CancellationToken::new();
+    let mut managing = tokio::spawn(manager.run(shutdown.clone()));
+    let unhealthy = stop_java.clone();
+    let serving = tokio::spawn(health.serve(move || health_of(&unhealthy), shutdown.clone()));
+
+    let mut environment = without_proxy(surroundings);
+    environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
+    let java = JavaProcess::start(&command, &environment)?;
+    info!(program = %command.program.display(), "JobManager started");
+    let supervised = java.supervise(stop_java.clone());
+    tokio::pin!(supervised);
+    let status = tokio::select! {
+        status = &mut supervised => status?,
+        ended = &mut managing => {
+            // Without a resource manager the JobManager would wait for workers for ever.
+            error!(?ended, "the resource manager ended unexpectedly; the JobManager is being stopped");
+            stop_java.cancel();
+            supervised.await?;
+            anyhow::bail!("the resource manager ended unexpectedly");
+        }
+    };
+    info!(%status, "JobManager ended");
+    shutdown.cancel();
+    managing
+        .await
+        .context("the resource manager failed while it ended")??;
+    serving
+        .await
+        .context("the health endpoint failed while it ended")??;
+    Ok(exit_code(status))
+}
+
+/// Flink's Kubernetes client takes a proxy from the environment; our endpoint is on the loopback, where no proxy
+/// reaches.
+fn without_proxy(surroundings: &Surroundings) -> Vec<(String, String)> {
+    ["NO_PROXY", "no_proxy"]
+        .map(|name| {
+            let others = surroundings.variable(name).map(|hosts| format!("{hosts},"));
+            (
+                name.to_owned(),
+                format!("{}{LOOPBACK}", others.unwrap_or_default()),
+            )
+        })
+        .into()
+}
+
+fn health_of(stopping: &CancellationToken) -> Health {
+    if stopping.is_cancelled() {
+        Health::Unhealthy("the resource manager ended".to_owned())
+    } else {
+        Health::Healthy("ok".to_owned())
+    }
+}
+
+/// Which cluster this is.
+struct Identity {
+    cluster_id: ClusterId,
+    namespace: Namespace,
+}
+
+impl Identity {
+    fn read(configuration: &FlinkConfiguration) -> anyhow::Result<Self> {
+        let key = kubernetes_options::CLUSTER_ID.key;
+        let cluster_id = configuration
+            .find(&kubernetes_options::CLUSTER_ID)?
+            .with_context(|| {
+                format!("the configuration does not say which cluster this is: {key} is missing")
+            })?;
+        Ok(Self {
+            cluster_id: cluster_id.parse()?,
+            namespace: configuration.get(&kubernetes_options::NAMESPACE)?.parse()?,
+        })
+    }
+}
+
+/// Flink's REST API of the JVM that is about to start, unless it speaks TLS: its certificate is not made out
+/// to the loopback.
+fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
+    let is_encrypted = configuration
+        .setting("security.ssl.rest.enabled")
+        .is_some_and(|setting| setting.text.trim().eq_ignore_ascii_case("true"));
+    if is_encrypted {
+        return Ok(None);
+    }
+    let port = configuration.get(&common_options::REST_BIND_PORT)?;
+    let base_url = format!("http://{LOOPBACK}:{port}/");
+    let base_url = base_url.parse().with_context(|| {
+        format!(
+            "{} is {port:?}, but must be one port",
+            common_options::REST_BIND_PORT.key
+        )
+    })?;
+    Ok(Some(RestClient::new(base_url)?))
+}
+
+fn pod_factory(surroundings: &Surroundings, configuration: FlinkConfiguration) -> anyhow::Result<PodFactory> {
+    let template = read_if_there(Path::new(TASK_MANAGER_POD_TEMPLATE_FILE))?;
+    let files = surroundings.configuration_files()?;
+    let hadoop = match file_names(Path::new(HADOOP_CONF_DIRECTORY)) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).context(format!("cannot read {HADOOP_CONF_DIRECTORY}")),
+    };
+    let factory =
+        TaskManagerFactory::new(configuration, template.as_deref(), &files)?.with_hadoop_files(&hadoop)?;
+    Ok(PodFactory::new(move |request, owner| {
+        Ok(factory.pod(request, owner)?)
+    }))
+}
+
+fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(format!("cannot read {}", path.display())),
+    }
+}
+
+/// A file that only we can read, in a directory of its own; removed with this value.
+struct PrivateFile {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl PrivateFile {
+    fn write(name: &str, content: &str) -> anyhow::Result<Self> {
+        let parent = std::env::temp_dir();
+        let directory = parent.join(format!("flink-k8s-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&directory)
+            .with_context(|| format!("cannot create a private directory in {}", parent.display()))?;
+        let file = Self {
+            path: directory.join(name),
+            directory,
+        };
+        let mut opened = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file.path)
+            .with_context(|| format!("cannot create {}", file.path.display()))?;
+        opened
+            .write_all(content.as_bytes())
+            .with_context(|| format!("cannot write {}", file.path.display()))?;
+        Ok(file)
+    }
+}
+
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "private directory stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flink_k8s_core::configuration::Origin;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_private_file_is_for_its_owner_and_goes_with_its_value() {
+        let file = PrivateFile::write("kubeconfig", "token: secret").unwrap();
+        let (path, directory) = (file.path.clone(), file.directory.clone());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "token: secret");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(file);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn flink_is_asked_on_the_loopback_unless_it_speaks_tls() {
+        flink_k8s_client::install_crypto_provider();
+        let mut configuration = FlinkConfiguration::new();
+        configuration.set("rest.port", "18081", Origin::CommandLine);
+        let rest = rest_of_this_pod(&configuration).unwrap().unwrap();
+        assert_eq!(rest.base_url().as_str(), "http://127.0.0.1:18081/");
+        configuration.set("security.ssl.rest.enabled", "true", Origin::CommandLine);
+        assert!(rest_of_this_pod(&configuration).unwrap().is_none());
+        configuration.set("security.ssl.rest.enabled", "false", Origin::CommandLine);
+        configuration.set("rest.bind-port", "8081-8090", Origin::CommandLine);
+        let refusal = rest_of_this_pod(&configuration).err().unwrap().to_string();
+        assert!(refusal.contains("rest.bind-port is \"8081-8090\""), "{refusal}");
+    }
+
+    #[test]
+    fn a_configuration_without_a_cluster_is_refused_by_the_key() {
+        let mut configuration = FlinkConfiguration::new();
+        let refusal = Identity::read(&configuration).err().unwrap().to_string();
+        assert!(refusal.contains("kubernetes.cluster-id is missing"), "{refusal}");
+        configuration.set("kubernetes.cluster-id", "Orders", Origin::CommandLine);
+        assert!(Identity::read(&configuration).is_err());
+    }
+}
