@@ -1,0 +1,351 @@
+//! The command line: what can be typed, and how it becomes typed values.
+
+pub(crate) mod compatible;
+pub(crate) mod offline;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{OptionValue, parse_dynamic_property};
+use flink_k8s_core::job_id::JobId;
+
+use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
+
+/// Runs Apache Flink on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flink-k8s",
+    version,
+    about = "Runs Apache Flink on Kubernetes: starts session clusters, submits jobs, watches and removes them",
+    after_help = "EXAMPLES:
+  Try it on this machine, without a Kubernetes:
+    flink-k8s local up --flink-home ~/flink-2.1.3
+    export KUBECONFIG=$(flink-k8s local status --output kubeconfig)
+
+  Start a session cluster, run a job on it, and remove it again:
+    flink-k8s session start -Dkubernetes.cluster-id=orders -Dtaskmanager.numberOfTaskSlots=2
+    flink-k8s run -Dkubernetes.cluster-id=orders job.jar --input s3://bucket/in
+    flink-k8s session stop orders
+
+Options of Flink are given as -Dkey=value, as with Flink's own commands. They are laid over
+config.yaml in $FLINK_CONF_DIR or $FLINK_HOME/conf; without either, over Flink's stock settings.
+The Kubernetes is the current context of $KUBECONFIG or ~/.kube/config, or the one that
+kubernetes.config.file and kubernetes.context name.
+
+EXIT CODES: 0 success, 1 the request cannot be done as asked, 2 wrong usage, 3 a failure outside, \
+130 interrupted."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start, stop and list session clusters
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Upload a jar to a session cluster, run it there, and wait for its end
+    Run(RunArguments),
+    /// List the jobs of a session cluster
+    List(ListArguments),
+    /// Cancel a job
+    Cancel(CancelArguments),
+    /// Check and explain Flink's options
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show how the memory of JobManager and TaskManagers is divided
+    Memory(MemoryArguments),
+    /// Print the objects that would be created, as YAML for `kubectl apply -f`
+    #[command(
+        subcommand,
+        after_help = "The objects have no owner, because the Deployment that would own them does not exist yet: \
+remove such a cluster with `kubectl delete -f`, which takes all of them."
+    )]
+    Render(RenderCommand),
+    /// Show how a running session cluster differs from what the configuration wants
+    #[command(after_help = "EXIT CODES: 0 no difference, 1 some, 3 a failure outside.")]
+    Diff(DiffArguments),
+    /// A Kubernetes on this machine for trying and testing; its pods are processes of yours
+    #[command(subcommand)]
+    Local(LocalCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// Deploy a session cluster and wait until its JobManager answers
+    Start(SessionStartArguments),
+    /// Remove a session cluster with everything that belongs to it, and wait until it is gone
+    Stop(SessionStopArguments),
+    /// List the Flink clusters of the namespace, whoever made them
+    List(SessionListArguments),
+}
+
+/// Options of Flink, on every command that reads them.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DynamicProperties {
+    /// Set an option of Flink, such as -Dkubernetes.namespace=team-a; may be repeated
+    #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property)]
+    pub(crate) properties: Vec<(String, String)>,
+}
+
+/// How the result is printed on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Who is asked whether something could be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Nobody: the objects are built and that is all.
+    Client,
+    /// The API server.
+    Server,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SessionStartArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Only ask: `server` lets Kubernetes check every object without storing it, `client` asks nobody
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub(crate) dry_run: Option<DryRun>,
+    /// Return as soon as the objects are created, without waiting for the JobManager
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for the JobManager, in Flink's syntax, such as 90s or 5min
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Print the result as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SessionStopArguments {
+    /// The cluster; may also be given as -Dkubernetes.cluster-id=...
+    pub(crate) cluster_id: Option<ClusterId>,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Return as soon as the deletion is accepted, without waiting for the end of the pods
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait until everything is gone, in Flink's syntax
+    #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SessionListArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Print the clusters as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// Where to run; only `kubernetes-session` so far
+    #[arg(
+        short = 't',
+        long,
+        visible_short_alias = 'e',
+        visible_alias = "executor",
+        value_name = "TARGET"
+    )]
+    pub(crate) target: Option<Target>,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// The class with the main method, if the jar's manifest does not name it
+    #[arg(short, long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// Default parallelism of the job
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) parallelism: Option<u32>,
+    /// Return as soon as the job is submitted, and print its id
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+    /// Start from this savepoint or checkpoint
+    #[arg(
+        short = 's',
+        long = "from-savepoint",
+        visible_alias = "fromSavepoint",
+        value_name = "PATH"
+    )]
+    pub(crate) from_savepoint: Option<String>,
+    /// Skip state of the savepoint that no operator takes
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "allowNonRestoredState",
+        requires = "from_savepoint"
+    )]
+    pub(crate) allow_non_restored_state: bool,
+    /// The job's jar on this machine
+    pub(crate) jar: PathBuf,
+    /// Arguments of the job's main method, passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) program_arguments: Vec<String>,
+}
+
+/// Where a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// On a session cluster.
+    KubernetesSession,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Also list jobs that have ended
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print the jobs as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CancelArguments {
+    /// The job
+    pub(crate) job_id: JobId,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocalCommand {
+    /// Start the embedded Kubernetes, unless it runs already, and print its kubeconfig's path
+    Up(LocalUpArguments),
+    /// Stop it, with every pod, and leave nothing behind
+    Down(LocalDirectory),
+    /// Say whether it runs, and how to reach it
+    Status(LocalStatusArguments),
+}
+
+/// Where the embedded Kubernetes keeps what it needs while it runs.
+#[derive(Args, Debug)]
+pub(crate) struct LocalDirectory {
+    /// Its state directory; each directory is a cluster of its own [default: ~/.local/state/flink-k8s/local]
+    #[arg(long, value_name = "DIR", env = "FLINK_K8S_LOCAL_DIRECTORY")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LocalUpArguments {
+    #[command(flatten)]
+    pub(crate) directory: LocalDirectory,
+    /// The Flink installation that images named flink:* and apache/flink:* stand for
+    #[arg(long, value_name = "DIR", env = "FLINK_HOME")]
+    pub(crate) flink_home: PathBuf,
+    /// The Java installation that runs it [default: found from the java on the PATH]
+    #[arg(long, value_name = "DIR", env = "JAVA_HOME")]
+    pub(crate) java_home: Option<PathBuf>,
+    /// The directory of flink-k8s-session and flink-k8s-taskmanager [default: where this program is]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) binaries: Option<PathBuf>,
+    /// How pods are kept apart
+    #[arg(long, value_enum, default_value_t = LocalMode::Auto)]
+    pub(crate) mode: LocalMode,
+}
+
+/// How the pods of the embedded Kubernetes are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LocalMode {
+    /// In namespaces of their own where the kernel allows, else in plain mode
+    Auto,
+    /// In namespaces of their own, or not at all
+    Sandbox,
+    /// As ordinary processes; one Flink cluster at a time, and only Flink's images
+    Plain,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LocalStatusArguments {
+    #[command(flatten)]
+    pub(crate) directory: LocalDirectory,
+    /// What to print
+    #[arg(long, short, value_enum, default_value_t = LocalStatusFormat::Table)]
+    pub(crate) output: LocalStatusFormat,
+}
+
+/// What `local status` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LocalStatusFormat {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// Only the path of the kubeconfig
+    Kubeconfig,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = parse_dynamic_property(text).map_err(|refusal| refusal.to_string())?;
+    Ok((key.trim().to_owned(), value))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    Duration::parse(text).map_err(|malformed| malformed.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    fn run_arguments(line: &[&str]) -> RunArguments {
+        let arguments = Arguments::try_parse_from([&["flink-k8s", "run"], line].concat()).unwrap();
+        match arguments.command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_jar_belongs_to_the_job() {
+        let run = run_arguments(&[
+            "-e",
+            "kubernetes-session",
+            "-Dkubernetes.cluster-id=orders",
+            "-p4",
+            "job.jar",
+            "--input",
+            "a b",
+            "-D",
+            "x=$y",
+            "--help",
+        ]);
+        assert_eq!(run.target, Some(Target::KubernetesSession));
+        assert_eq!(
+            run.dynamic.properties,
+            [("kubernetes.cluster-id".to_owned(), "orders".to_owned())]
+        );
+        assert_eq!(run.parallelism, Some(4));
+        assert_eq!(run.program_arguments, ["--input", "a b", "-D", "x=$y", "--help"]);
+    }
+
+    #[test]
+    fn a_property_without_a_value_is_true_and_a_value_may_hold_an_equals_sign() {
+        assert_eq!(
+            property("execution.attached"),
+            Ok(("execution.attached".to_owned(), "true".to_owned()))
+        );
+        assert_eq!(property("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(property("=b").is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Arguments of the commands that need no Kubernetes, and of `diff`, which prints like them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{DynamicProperties, OutputFormat};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say what is wrong with a configuration before a cluster does
+    #[command(
+        after_help = "EXIT CODES: 0 usable (there may be warnings), 1 no working cluster comes out of it."
+    )]
+    Check(ConfigCheckArguments),
+    /// List the options of this Flink with their values and where these come from
+    List(ConfigListArguments),
+    /// Explain one option: form, default, other keys, value and where it comes from
+    Explain(ConfigExplainArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigCheckArguments {
+    /// The configuration file [default: config.yaml in the configuration directory]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Print the findings as text or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigListArguments {
+    /// Only options whose keys begin with this
+    #[arg(default_value = "")]
+    pub(crate) prefix: String,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Only options that are set
+    #[arg(long)]
+    pub(crate) set: bool,
+    /// Print the options as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigExplainArguments {
+    /// The option; an old name is explained by its successor
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Print the explanation as text or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MemoryArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Print the memory as a table with a bar, or as JSON with bytes
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+/// What is rendered or compared.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RenderCommand {
+    /// All objects of a session cluster
+    Session(ObjectArguments),
+    /// All objects of an application cluster; needs -Dflink-k8s.resource-manager=flink
+    Application(ApplicationArguments),
+    /// The pod of a TaskManager, as the resource manager would make it
+    Taskmanager(ObjectArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ObjectArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplicationArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// The class with the main method, if the jar's manifest does not name it
+    #[arg(short, long, value_name = "CLASS")]
+    pub(crate) class: Option<String>,
+    /// The jar's address as the JobManager finds it [default: pipeline.jars, and since Flink 2.1 the image's class path]
+    #[arg(
+        help = "The jar as the JobManager finds it, such as local:///opt/flink/usrlib/job.jar [default: \
+                  pipeline.jars, and since Flink 2.1 the image's class path]"
+    )]
+    pub(crate) jar: Option<String>,
+    /// Arguments of the job's main method, passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) program_arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// Print the differences as text or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}

@@ -1,0 +1,168 @@
+//! `flink-k8s render` and `flink-k8s diff`
+
+use flink_k8s_client::client_files::ClientEnvironment;
+use flink_k8s_core::cluster_descriptor::ClusterSpecification;
+use flink_k8s_core::configuration::{FlinkConfiguration, Origin, deployment_options, kubernetes_options};
+use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
+use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::pod_name::PodName;
+use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
+use serde_json::json;
+
+use crate::args::offline::{ApplicationArguments, DiffArguments, ObjectArguments, RenderCommand};
+use crate::args::{DynamicProperties, OutputFormat};
+use crate::connection::Connection;
+use crate::effective_configuration;
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+
+/// Prints objects as YAML.
+pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Result<Outcome> {
+    let objects = match command {
+        RenderCommand::Session(ObjectArguments { dynamic }) => {
+            let specification = specification(printer, dynamic).await?;
+            cluster(&JobManagerSpecification::session(&specification)?)?
+        }
+        RenderCommand::Application(mut arguments) => {
+            let dynamic = std::mem::take(&mut arguments.dynamic);
+            let mut specification = specification(printer, dynamic).await?;
+            let application = application(&mut specification.configuration, arguments);
+            cluster(&JobManagerSpecification::application(
+                &specification,
+                &application,
+            )?)?
+        }
+        RenderCommand::Taskmanager(ObjectArguments { dynamic }) => {
+            let specification = specification(printer, dynamic).await?;
+            vec![task_manager(&specification)?]
+        }
+    };
+    // The text ends with a line break, and so does the printer's line.
+    printer.data(ManifestObject::yaml(&objects)?.trim_end_matches('\n'));
+    Ok(Outcome::Success)
+}
+
+async fn specification(
+    printer: &Printer,
+    dynamic: DynamicProperties,
+) -> anyhow::Result<ClusterSpecification> {
+    let environment = ClientEnvironment::from_process();
+    let configuration = effective_configuration::load(printer, &environment, dynamic).await?;
+    effective_configuration::specification(&environment, configuration).await
+}
+
+/// The program of the command line; its jar becomes `pipeline.jars`.
+pub(crate) fn application(
+    configuration: &mut FlinkConfiguration,
+    arguments: ApplicationArguments,
+) -> ApplicationConfiguration {
+    if let Some(jar) = arguments.jar {
+        configuration.set_list(deployment_options::PIPELINE_JARS.key, &[jar], Origin::CommandLine);
+    }
+    ApplicationConfiguration {
+        main_class: arguments.class,
+        arguments: arguments.program_arguments,
+    }
+}
+
+fn namespace(configuration: &FlinkConfiguration) -> anyhow::Result<Namespace> {
+    Ok(configuration.get(&kubernetes_options::NAMESPACE)?.parse()?)
+}
+
+/// All objects of this JobManager, for printing or trying.
+pub(crate) fn cluster(built: &JobManagerSpecification) -> anyhow::Result<Vec<ManifestObject>> {
+    Ok(ManifestObject::of_cluster(
+        built,
+        &namespace(&built.configuration)?,
+    )?)
+}
+
+/// The first pod that the resource manager of such a session cluster would make.
+fn task_manager(specification: &ClusterSpecification) -> anyhow::Result<ManifestObject> {
+    let built = JobManagerSpecification::session(specification)?;
+    let files = &specification.files;
+    let logging: Vec<String> = files.logging.keys().cloned().collect();
+    let hadoop: Vec<String> = files.hadoop.keys().cloned().collect();
+    let template = files.task_manager_pod_template.as_deref();
+    let factory = TaskManagerFactory::new(built.configuration.clone(), template, &logging)?
+        .with_hadoop_files(&hadoop)?;
+    let name = PodName::of_task_manager(&factory.parameters().cluster.cluster_id, 1, 1);
+    let request = WorkerRequest::from_configuration(name, &built.configuration)?;
+    let pod = factory.pod_without_owner(&request)?;
+    Ok(ManifestObject::of_pod(&pod, &namespace(&built.configuration)?)?)
+}
+
+/// Compares each object with the one of its name that runs.
+pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow::Result<Outcome> {
+    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let specification =
+        effective_configuration::specification(&connection.environment, connection.configuration.clone())
+            .await?;
+    let wanted = cluster(&JobManagerSpecification::session(&specification)?)?;
+    let mut found: Vec<(&ManifestObject, Option<Vec<Difference>>)> = Vec::new();
+    for object in &wanted {
+        let running = connection.kube.read_object(object).await?;
+        let differences = running.map(|running| differences(&running, &object.value));
+        if differences
+            .as_ref()
+            .is_none_or(|differences| !differences.is_empty())
+        {
+            found.push((object, differences));
+        }
+    }
+    match arguments.output {
+        OutputFormat::Json => {
+            let found: Vec<_> = found
+                .iter()
+                .map(|(object, found)| as_json(object, found.as_deref()))
+                .collect();
+            printer.data(json!(found).to_string());
+        }
+        OutputFormat::Table => {
+            for (object, differences) in &found {
+                print(printer, object, differences.as_deref());
+            }
+            if found.is_empty() {
+                printer.talk("no difference");
+            }
+        }
+    }
+    Ok(if found.is_empty() {
+        Outcome::Success
+    } else {
+        Outcome::UserError
+    })
+}
+
+fn as_json(object: &ManifestObject, differences: Option<&[Difference]>) -> serde_json::Value {
+    let differences = differences.map(|differences| {
+        let differences = differences.iter().map(|difference| {
+            json!({"path": difference.path, "running": difference.running, "wanted": difference.wanted})
+        });
+        differences.collect::<Vec<_>>()
+    });
+    json!({
+        "kind": object.kind.as_str(),
+        "name": object.name,
+        "exists": differences.is_some(),
+        "differences": differences,
+    })
+}
+
+fn print(printer: &Printer, object: &ManifestObject, differences: Option<&[Difference]>) {
+    let (kind, name) = (object.kind, &object.name);
+    let Some(differences) = differences else {
+        printer.data(format!("{kind} {name} does not exist"));
+        return;
+    };
+    printer.data(format!("{kind} {name}"));
+    for difference in differences {
+        printer.data(format!("  {}", difference.path));
+        for (sign, value) in [('-', &difference.running), ('+', &difference.wanted)] {
+            for line in value.iter().flat_map(|text| text.lines()) {
+                printer.data(format!("  {sign} {line}"));
+            }
+        }
+    }
+}

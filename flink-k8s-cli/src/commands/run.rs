@@ -1,0 +1,179 @@
+//! `flink-k8s run`
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use flink_k8s_client::rest_client::{FollowOptions, JarId, JarRun, JobEvent, JobState, RestClient};
+use flink_k8s_core::job_id::JobId;
+use futures::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::interrupted;
+use crate::args::RunArguments;
+use crate::connection::{Connection, Rest};
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+
+/// Uploads the jar, runs it, and follows the job to its end.
+pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
+    check_jar(&arguments.jar)?;
+    let run = jar_run(&arguments);
+    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let cluster_id = connection.cluster_id(None)?;
+    let rest = connection.rest(&cluster_id).await?;
+    let submission = async {
+        let jar = upload(printer, &rest, &arguments.jar).await?;
+        let submitted = rest
+            .client
+            .run_jar(&jar, &run)
+            .await
+            .map_err(|error| rest.explain(error));
+        forget(printer, &rest.client, &jar).await;
+        anyhow::Ok(submitted?.job_id)
+    };
+    let job_id = tokio::select! {
+        job_id = submission => job_id?,
+        () = interrupted() => {
+            printer.talk(format!(
+                "interrupted before the job was seen to start; \
+                 `flink-k8s list -Dkubernetes.cluster-id={cluster_id}` shows whether it did"
+            ));
+            return Ok(Outcome::Interrupted);
+        }
+    };
+    if arguments.detached {
+        printer.talk(format!("job submitted to cluster {cluster_id}"));
+        printer.data(job_id.to_string());
+        return Ok(Outcome::Success);
+    }
+    printer.talk(format!("job {job_id} submitted to cluster {cluster_id}"));
+    tokio::select! {
+        state = follow(printer, &rest, job_id) => end(printer, &rest, job_id, &state?).await,
+        () = interrupted() => {
+            printer.talk(format!(
+                "interrupted; job {job_id} goes on: \
+                 `flink-k8s cancel -Dkubernetes.cluster-id={cluster_id} {job_id}` ends it"
+            ));
+            Ok(Outcome::Interrupted)
+        }
+    }
+}
+
+/// Refuses what is no jar before anything is asked of Kubernetes.
+fn check_jar(jar: &Path) -> anyhow::Result<()> {
+    let read = |what: &str| format!("cannot run {}: {what}", jar.display());
+    let mut file = std::fs::File::open(jar).with_context(|| read("the file cannot be read"))?;
+    let mut magic = [0; 4];
+    std::io::Read::read_exact(&mut file, &mut magic).with_context(|| read("it is too short for a jar"))?;
+    anyhow::ensure!(
+        magic == *b"PK\x03\x04",
+        read("it is not a jar (a zip file with Java classes)")
+    );
+    Ok(())
+}
+
+fn jar_run(arguments: &RunArguments) -> JarRun {
+    let mut run = JarRun::new().with_arguments(arguments.program_arguments.iter().cloned());
+    if let Some(class) = &arguments.class {
+        run = run.with_entry_class(class);
+    }
+    if let Some(parallelism) = arguments.parallelism {
+        run = run.with_parallelism(parallelism);
+    }
+    match &arguments.from_savepoint {
+        Some(path) if arguments.allow_non_restored_state => run.with_savepoint_dropping_unclaimed_state(path),
+        Some(path) => run.with_savepoint(path),
+        None => run,
+    }
+}
+
+async fn upload(printer: &Printer, rest: &Rest, jar: &Path) -> anyhow::Result<JarId> {
+    let bar = if printer.is_watched() {
+        ProgressBar::new(0)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = "uploading {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    bar.set_style(ProgressStyle::with_template(style).context("the progress bar's template is wrong")?);
+    let moving = bar.clone();
+    let uploaded = rest
+        .client
+        .upload_jar(jar, move |progress| {
+            moving.set_length(progress.total);
+            moving.set_position(progress.sent);
+        })
+        .await;
+    bar.finish_and_clear();
+    let jar_id = uploaded.map_err(|error| rest.explain(error))?;
+    printer.talk(format!("uploaded {}", jar.display()));
+    Ok(jar_id)
+}
+
+/// The job has its own copy of the jar by now, so ours need not stay on the JobManager's disk.
+async fn forget(printer: &Printer, client: &RestClient, jar: &JarId) {
+    if let Err(error) = client.delete_jar(jar).await {
+        printer.talk(format!(
+            "warning: the uploaded copy {jar} stays on the JobManager: {error}"
+        ));
+    }
+}
+
+async fn follow(printer: &Printer, rest: &Rest, job_id: JobId) -> anyhow::Result<JobState> {
+    let mut events = rest.client.follow_job(job_id, FollowOptions::new());
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        match event.map_err(|error| rest.explain(error))? {
+            JobEvent::State(state) => {
+                printer.talk(format!("job {job_id} is {state}"));
+                last = Some(state);
+            }
+            JobEvent::Unreachable(reason) => {
+                printer.talk(format!("the cluster does not answer ({reason}) ..."));
+            }
+            JobEvent::Reachable => printer.talk("the cluster answers again"),
+            other => printer.talk(format!("{other:?}")),
+        }
+    }
+    last.with_context(|| format!("job {job_id} cannot be followed: no state was seen"))
+}
+
+async fn end(printer: &Printer, rest: &Rest, job_id: JobId, state: &JobState) -> anyhow::Result<Outcome> {
+    let result = rest.client.job_result(&job_id).await;
+    if let Ok(Some(result)) = &result {
+        let seconds =
+            std::time::Duration::from_millis(u64::try_from(result.net_runtime).unwrap_or(0)).as_secs_f64();
+        printer.talk(format!("job {job_id} ran for {seconds:.1} s"));
+        if let Some(cause) = &result.failure_cause {
+            printer.talk(format!("error: job {job_id} failed: {}", cause.root_cause()));
+            printer.talk(format!(
+                "  hint: `flink-k8s list --all` shows jobs; the JobManager's log has the whole stack trace: \
+                 kubectl logs -n {} deployment/{}",
+                rest.cluster.namespace, rest.cluster.cluster_id
+            ));
+        }
+    }
+    Ok(if *state == JobState::Finished {
+        Outcome::Success
+    } else {
+        Outcome::UserError
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn what_is_no_jar_is_refused_by_name_before_anything_else() {
+        let missing = check_jar(Path::new("nowhere/job.jar")).unwrap_err().to_string();
+        assert_eq!(missing, "cannot run nowhere/job.jar: the file cannot be read");
+        let mut text = tempfile::NamedTempFile::new().unwrap();
+        text.write_all(b"hello").unwrap();
+        let refusal = check_jar(text.path()).unwrap_err().to_string();
+        assert!(
+            refusal.ends_with("it is not a jar (a zip file with Java classes)"),
+            "{refusal}"
+        );
+    }
+}

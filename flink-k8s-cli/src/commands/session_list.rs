@@ -1,0 +1,99 @@
+//! `flink-k8s session list`
+
+use flink_k8s_core::kube_client::KubeClient as _;
+use k8s_openapi::api::apps::v1::Deployment;
+
+use crate::args::{OutputFormat, SessionListArguments};
+use crate::connection::Connection;
+use crate::outcome::Outcome;
+use crate::printer::{Printer, table};
+
+/// Lists the clusters of the namespace.
+pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> anyhow::Result<Outcome> {
+    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let mut clusters = Vec::new();
+    for deployment in connection.kube.list_clusters().await? {
+        let Some(name) = deployment.metadata.name.clone() else {
+            continue;
+        };
+        let task_managers = match name.parse() {
+            Ok(cluster_id) => connection.kube.list_task_manager_pods(&cluster_id).await?.len(),
+            Err(_) => 0,
+        };
+        clusters.push(Cluster {
+            name,
+            job_managers: ready(&deployment),
+            task_managers,
+            created: age(&deployment),
+        });
+    }
+    match arguments.output {
+        OutputFormat::Json => {
+            let clusters: Vec<_> = clusters.iter().map(Cluster::to_json).collect();
+            printer.data(serde_json::Value::from(clusters).to_string());
+        }
+        OutputFormat::Table if clusters.is_empty() => {
+            printer.talk(format!(
+                "there is no cluster in namespace {}",
+                connection.namespace
+            ));
+        }
+        OutputFormat::Table => {
+            let rows = clusters.into_iter().map(Cluster::into_row);
+            printer.data(table(["NAME", "JOBMANAGERS", "TASKMANAGERS", "CREATED"], rows));
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+struct Cluster {
+    name: String,
+    job_managers: (i32, i32),
+    task_managers: usize,
+    created: String,
+}
+
+impl Cluster {
+    fn to_json(&self) -> serde_json::Value {
+        let (ready, wanted) = self.job_managers;
+        serde_json::json!({
+            "cluster-id": self.name,
+            "job-managers": {"ready": ready, "wanted": wanted},
+            "task-managers": self.task_managers,
+            "created": self.created,
+        })
+    }
+
+    fn into_row(self) -> [String; 4] {
+        let (ready, wanted) = self.job_managers;
+        [
+            self.name,
+            format!("{ready}/{wanted}"),
+            self.task_managers.to_string(),
+            self.created,
+        ]
+    }
+}
+
+fn ready(deployment: &Deployment) -> (i32, i32) {
+    let ready = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.ready_replicas)
+        .unwrap_or(0);
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    (ready, wanted)
+}
+
+fn age(deployment: &Deployment) -> String {
+    deployment
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0.to_string())
+        .unwrap_or_default()
+}

@@ -1,0 +1,168 @@
+//! `flink-k8s session start`
+
+use std::time::Instant;
+
+use flink_k8s_client::client_files::ClientEnvironment;
+use flink_k8s_client::kube_rs::KubeRsClient;
+use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
+use flink_k8s_core::job_manager::JobManagerSpecification;
+
+use super::{interrupted, render};
+use crate::args::{DryRun, OutputFormat, SessionStartArguments};
+use crate::connection::Connection;
+use crate::effective_configuration;
+use crate::outcome::Outcome;
+use crate::printer::Printer;
+
+/// Where a name that nobody gave comes from.
+const GENERATED: Origin = Origin::Derived("generated");
+
+/// Deploys, waits until REST answers, and says where.
+pub(crate) async fn run(printer: &Printer, arguments: SessionStartArguments) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let environment = ClientEnvironment::from_process();
+    let configuration = effective_configuration::load(printer, &environment, arguments.dynamic).await?;
+    if arguments.dry_run == Some(DryRun::Client) {
+        return dry_run(printer, &environment, configuration, None).await;
+    }
+    let mut connection = Connection::with(environment, configuration).await?;
+    if arguments.dry_run == Some(DryRun::Server) {
+        let configuration = connection.configuration.clone();
+        return dry_run(
+            printer,
+            &connection.environment,
+            configuration,
+            Some(&connection.kube),
+        )
+        .await;
+    }
+    let cluster = deploy(printer, &mut connection).await?;
+    if !arguments.no_wait {
+        printer.talk("waiting for the JobManager ...");
+        let rest = connection.rest_of(cluster.clone()).await?;
+        let ready = connection.descriptor.wait_for_job_manager_through(
+            &cluster.cluster_id,
+            &rest.client,
+            &rest.tunnel,
+            arguments.timeout,
+        );
+        tokio::select! {
+            overview = ready => {
+                let version = overview?.flink_version;
+                let seconds = began.elapsed().as_secs_f64();
+                printer.talk(format!("JobManager is ready after {seconds:.1} s (Flink {version})"));
+            }
+            () = interrupted() => {
+                printer.talk(format!(
+                    "interrupted; cluster {0} goes on starting: `flink-k8s session stop {0}` removes it",
+                    cluster.cluster_id
+                ));
+                return Ok(Outcome::Interrupted);
+            }
+        }
+    }
+    print(printer, &connection, &cluster, arguments.output)?;
+    Ok(Outcome::Success)
+}
+
+/// Creates the objects of the session cluster, under a generated name if it has none.
+pub(crate) async fn deploy(
+    printer: &Printer,
+    connection: &mut Connection,
+) -> anyhow::Result<DeployedCluster> {
+    name_the_cluster(printer, connection)?;
+    let specification =
+        effective_configuration::specification(&connection.environment, connection.configuration.clone())
+            .await?;
+    let cluster = connection
+        .descriptor
+        .deploy_session_cluster(&specification)
+        .await?;
+    printer.talk(format!(
+        "cluster {} created in namespace {}",
+        cluster.cluster_id, cluster.namespace
+    ));
+    Ok(cluster)
+}
+
+/// Generates the cluster's name if the user gave none.
+pub(crate) fn name_the_cluster(printer: &Printer, connection: &mut Connection) -> anyhow::Result<()> {
+    if let Some(generated) = generated_name(&connection.configuration)? {
+        printer.talk(format!(
+            "no kubernetes.cluster-id is given; the cluster is named {generated}"
+        ));
+        let key = kubernetes_options::CLUSTER_ID.key;
+        connection
+            .configuration
+            .set(key, generated.to_string(), GENERATED);
+    }
+    Ok(())
+}
+
+fn generated_name(configuration: &FlinkConfiguration) -> anyhow::Result<Option<ClusterId>> {
+    let given = configuration.find(&kubernetes_options::CLUSTER_ID)?;
+    Ok(given.is_none().then(|| ClusterId::generated(rand::random())))
+}
+
+/// Builds every object, lets the API server (if there is one to ask) look at each, and creates none.
+async fn dry_run(
+    printer: &Printer,
+    environment: &ClientEnvironment,
+    mut configuration: FlinkConfiguration,
+    kube: Option<&KubeRsClient>,
+) -> anyhow::Result<Outcome> {
+    if let Some(generated) = generated_name(&configuration)? {
+        let key = kubernetes_options::CLUSTER_ID.key;
+        configuration.set(key, generated.to_string(), GENERATED);
+    }
+    let specification = effective_configuration::specification(environment, configuration).await?;
+    let objects = render::cluster(&JobManagerSpecification::session(&specification)?)?;
+    for object in &objects {
+        let verdict = match kube {
+            Some(kube) => {
+                kube.try_create(object).await?;
+                "would be created (server dry run)"
+            }
+            None => "would be created (client dry run)",
+        };
+        printer.data(format!("{} {} {verdict}", object.kind, object.name));
+    }
+    Ok(Outcome::Success)
+}
+
+/// Prints where the cluster's REST endpoint is.
+pub(crate) fn print(
+    printer: &Printer,
+    connection: &Connection,
+    cluster: &DeployedCluster,
+    output: OutputFormat,
+) -> anyhow::Result<()> {
+    let port: u16 = connection.configuration.get(&common_options::REST_PORT)?;
+    let DeployedCluster {
+        cluster_id,
+        namespace,
+        uid,
+    } = cluster;
+    let service = cluster_id.rest_service_name();
+    match output {
+        OutputFormat::Json => printer.data(
+            serde_json::json!({
+                "cluster-id": cluster_id.as_str(),
+                "namespace": namespace.as_str(),
+                "uid": uid.as_str(),
+                "rest": {"service": service, "port": port},
+            })
+            .to_string(),
+        ),
+        OutputFormat::Table => {
+            printer.data(format!("http://{service}.{namespace}:{port}"));
+            printer.talk(format!(
+                "that is its REST endpoint and web UI inside Kubernetes; from here: \
+                 kubectl port-forward -n {namespace} service/{service} {port}"
+            ));
+        }
+    }
+    Ok(())
+}

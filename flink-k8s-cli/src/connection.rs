@@ -1,0 +1,118 @@
+//! From options to a Kubernetes client, and from a cluster's name to its REST endpoint.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use flink_k8s_client::client_files::ClientEnvironment;
+use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
+use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_client::tunnel::Tunnel;
+use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{FlinkConfiguration, common_options, kubernetes_options};
+use flink_k8s_core::namespace::Namespace;
+
+use crate::args::DynamicProperties;
+use crate::effective_configuration;
+use crate::printer::Printer;
+
+/// What is needed to talk to Kubernetes about Flink clusters.
+pub(crate) struct Connection {
+    /// File, then command line.
+    pub(crate) configuration: FlinkConfiguration,
+    /// Where files are read from.
+    pub(crate) environment: ClientEnvironment,
+    /// Where the clusters are.
+    pub(crate) namespace: Namespace,
+    /// The API.
+    pub(crate) kube: KubeRsClient,
+    /// Deploys, retrieves and kills.
+    pub(crate) descriptor: KubernetesClusterDescriptor,
+}
+
+impl Connection {
+    /// Reads the configuration and connects to the Kubernetes that it names.
+    pub(crate) async fn open(printer: &Printer, dynamic: DynamicProperties) -> anyhow::Result<Self> {
+        let environment = ClientEnvironment::from_process();
+        let configuration = effective_configuration::load(printer, &environment, dynamic).await?;
+        Self::with(environment, configuration).await
+    }
+
+    /// Connects to the Kubernetes that this configuration names.
+    pub(crate) async fn with(
+        environment: ClientEnvironment,
+        configuration: FlinkConfiguration,
+    ) -> anyhow::Result<Self> {
+        // A name that cannot be is refused before anything is asked of Kubernetes.
+        if let Some(cluster_id) = configuration.find(&kubernetes_options::CLUSTER_ID)? {
+            cluster_id.parse::<ClusterId>()?;
+        }
+        let options = ConnectOptions::from_configuration(&configuration)?;
+        let namespace = options.namespace().clone();
+        let kube = KubeRsClient::connect(&options).await?;
+        let descriptor = KubernetesClusterDescriptor::new(Arc::new(kube.clone()));
+        Ok(Self {
+            configuration,
+            environment,
+            namespace,
+            kube,
+            descriptor,
+        })
+    }
+
+    /// The cluster that the command is about: the argument, else `kubernetes.cluster-id`.
+    pub(crate) fn cluster_id(&self, argument: Option<ClusterId>) -> anyhow::Result<ClusterId> {
+        match argument {
+            Some(cluster_id) => Ok(cluster_id),
+            None => Ok(self
+                .configuration
+                .find(&kubernetes_options::CLUSTER_ID)?
+                .context("no cluster is named: give -Dkubernetes.cluster-id=NAME")?
+                .parse()?),
+        }
+    }
+
+    /// The REST endpoint of a cluster that exists, reached through the API server.
+    pub(crate) async fn rest(&self, cluster_id: &ClusterId) -> anyhow::Result<Rest> {
+        let cluster = self.descriptor.retrieve(cluster_id).await?;
+        self.rest_of(cluster).await
+    }
+
+    /// The REST endpoint of this cluster, reached through the API server.
+    pub(crate) async fn rest_of(&self, cluster: DeployedCluster) -> anyhow::Result<Rest> {
+        let port = self.configuration.get(&common_options::REST_PORT)?;
+        let namespace = cluster.namespace.clone();
+        let tunnel = Tunnel::to_job_manager(self.kube.client(), namespace, &cluster.cluster_id, port).await?;
+        let client = RestClient::new(tunnel.base_url())?;
+        Ok(Rest {
+            cluster,
+            client,
+            tunnel,
+        })
+    }
+}
+
+/// Flink's REST API of one cluster, with the tunnel that carries it.
+pub(crate) struct Rest {
+    /// Whose it is.
+    pub(crate) cluster: DeployedCluster,
+    /// The API.
+    pub(crate) client: RestClient,
+    /// What carries it.
+    pub(crate) tunnel: Tunnel,
+}
+
+impl Rest {
+    /// An error of the API with what the tunnel knows about its cause.
+    pub(crate) fn explain(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        let error = error.into();
+        match self.tunnel.last_failure() {
+            Some(failure) => error.context(format!(
+                "cluster {} cannot be reached: {failure}",
+                self.cluster.cluster_id
+            )),
+            None => error,
+        }
+    }
+}

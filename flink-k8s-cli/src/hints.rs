@@ -1,0 +1,73 @@
+//! What to do about an error, and whose fault it is.
+
+use flink_k8s_client::kube_rs::ConnectError;
+use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
+use flink_k8s_core::cluster_id::InvalidClusterId;
+use flink_k8s_core::configuration::InvalidOptionValue;
+use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, ReadError};
+use flink_k8s_core::parameters::InvalidSpecification;
+
+use crate::Outcome;
+
+/// The exit code's meaning for an error that ended a command: outside failures are told from requests that
+/// cannot be met as they are.
+pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<InvalidOptionValue>()
+            || cause.is::<InvalidClusterId>()
+            || cause.is::<InvalidSpecification>()
+    });
+    if is_usage {
+        return Outcome::Usage;
+    }
+    let is_outside = error.chain().any(|cause| {
+        cause.is::<ConnectError>()
+            || matches!(cause.downcast_ref(), Some(RetrieveError::Api { .. }))
+            || matches!(cause.downcast_ref(), Some(KillError::Api { .. }))
+            || matches!(cause.downcast_ref(), Some(ReadError::Api { .. }))
+            || matches!(cause.downcast_ref(), Some(DeleteError::Api { .. }))
+            || matches!(cause.downcast_ref(), Some(CreateObjectError::Api { .. }))
+            || cause.is::<kube::Error>()
+            || cause.is::<std::io::Error>()
+    });
+    if is_outside {
+        Outcome::Failure
+    } else {
+        Outcome::UserError
+    }
+}
+
+/// One sentence that says what the user can do, where there is one that helps.
+pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<DeployError>() {
+            return match error {
+                DeployError::AlreadyExists { .. } => Some(
+                    "choose another -Dkubernetes.cluster-id, or remove the cluster first with \
+                     `flink-k8s session stop`",
+                ),
+                _ => None,
+            };
+        }
+        if matches!(cause.downcast_ref(), Some(RetrieveError::NotFound { .. }))
+            || matches!(cause.downcast_ref(), Some(KillError::NotFound { .. }))
+        {
+            return Some(
+                "`flink-k8s session list` shows the clusters of a namespace; -Dkubernetes.namespace chooses another",
+            );
+        }
+        if matches!(cause.downcast_ref(), Some(ConnectError::NothingConfigured { .. })) {
+            return None; // it says so itself
+        }
+        if cause.is::<ConnectError>() {
+            return Some(
+                "set KUBECONFIG or -Dkubernetes.config.file to the kubeconfig of your Kubernetes; to try without one, \
+                 see `flink-k8s local up --help`",
+            );
+        }
+        let forbidden = matches!(cause.downcast_ref(), Some(ReadError::Forbidden { .. }))
+            || matches!(cause.downcast_ref(), Some(DeleteError::Forbidden { .. }))
+            || matches!(cause.downcast_ref(), Some(CreateObjectError::Forbidden { .. }));
+        forbidden.then_some("ask whoever runs this Kubernetes for a Role that allows it")
+    })
+}

@@ -1,0 +1,120 @@
+//! The command line `flink-k8s`: parses arguments, calls the libraries, prints what they say.
+
+mod args;
+mod commands;
+mod connection;
+mod effective_configuration;
+mod hints;
+mod outcome;
+mod printer;
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::args::compatible::{KubernetesJobArguments, KubernetesSessionArguments};
+use crate::args::offline::ConfigCommand;
+use crate::args::{Arguments, Command, LocalCommand, SessionCommand};
+pub use crate::outcome::Outcome;
+use crate::printer::Printer;
+
+/// Runs the command that `arguments` (with the program's name first) describe.
+///
+/// SIGINT and SIGTERM end it in order: what the command waits for goes on without it, and it says so.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
+    flink_k8s_client::install_crypto_provider();
+    let printer = Printer::new();
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    let result = match arguments.command {
+        Command::Session(SessionCommand::Start(arguments)) => {
+            commands::session_start::run(&printer, arguments).await
+        }
+        Command::Session(SessionCommand::Stop(arguments)) => {
+            commands::session_stop::run(&printer, arguments).await
+        }
+        Command::Session(SessionCommand::List(arguments)) => {
+            commands::session_list::run(&printer, arguments).await
+        }
+        Command::Run(arguments) => commands::run::run(&printer, arguments).await,
+        Command::List(arguments) => commands::list::run(&printer, arguments).await,
+        Command::Cancel(arguments) => commands::cancel::run(&printer, arguments).await,
+        Command::Config(ConfigCommand::Check(arguments)) => {
+            commands::config_check::run(&printer, arguments).await
+        }
+        Command::Config(ConfigCommand::List(arguments)) => {
+            commands::config_list::list(&printer, arguments).await
+        }
+        Command::Config(ConfigCommand::Explain(arguments)) => {
+            commands::config_list::explain(&printer, arguments).await
+        }
+        Command::Memory(arguments) => commands::memory::run(&printer, arguments).await,
+        Command::Render(command) => commands::render::run(&printer, command).await,
+        Command::Diff(arguments) => commands::render::diff(&printer, arguments).await,
+        Command::Local(LocalCommand::Up(arguments)) => commands::local::up(&printer, arguments).await,
+        Command::Local(LocalCommand::Down(arguments)) => commands::local::down(&printer, arguments).await,
+        Command::Local(LocalCommand::Status(arguments)) => commands::local::status(&printer, arguments).await,
+    };
+    conclude(&printer, result)
+}
+
+/// Runs `kubernetes-session`: finds a session cluster or starts it, and attaches to it if told to.
+pub async fn run_kubernetes_session(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
+    flink_k8s_client::install_crypto_provider();
+    let printer = Printer::new();
+    match KubernetesSessionArguments::try_parse_from(arguments) {
+        Ok(arguments) => conclude(
+            &printer,
+            commands::kubernetes_session::run(&printer, arguments).await,
+        ),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Runs `kubernetes-job`: starts a cluster that runs one job.
+pub async fn run_kubernetes_job(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
+    flink_k8s_client::install_crypto_provider();
+    let printer = Printer::new();
+    match KubernetesJobArguments::try_parse_from(arguments) {
+        Ok(arguments) => conclude(&printer, commands::kubernetes_job::run(&printer, arguments).await),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn conclude(printer: &Printer, result: anyhow::Result<Outcome>) -> Outcome {
+    match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            render(printer, &error);
+            hints::outcome_of(&error)
+        }
+    }
+}
+
+/// Prints help where it was asked for, and otherwise what is wrong with the command line.
+fn refuse(error: &clap::Error) -> Outcome {
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Success,
+        _ => Outcome::Usage,
+    }
+}
+
+/// The chain of causes, one a line, then what to do about it.
+fn render(printer: &Printer, error: &anyhow::Error) {
+    let mut said = error.to_string();
+    printer.talk(format!("error: {said}"));
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Libraries like to repeat their cause in their own text.
+        if !said.contains(&cause) {
+            printer.talk(format!("  because: {cause}"));
+            said = cause;
+        }
+    }
+    if let Some(hint) = hints::hint_for(error) {
+        printer.talk(format!("  hint: {hint}"));
+    }
+}

@@ -1,0 +1,114 @@
+//! What `flink-k8s` says, and with which exit code it ends, when it cannot do what it is asked. Nothing here
+//! needs a Kubernetes.
+
+use std::fs;
+use std::process::Command;
+
+/// Runs the program with an empty home and no kubeconfig; returns its exit code and what it says.
+fn flink_k8s(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let output = Command::new(env!("CARGO_BIN_EXE_flink-k8s"))
+        .args(arguments)
+        .env_clear()
+        .env("HOME", home.path())
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    (
+        output.status.code().expect("an exit code"),
+        said.replace(&home.path().display().to_string(), "HOME"),
+    )
+}
+
+#[test]
+fn without_a_kubernetes_it_says_where_it_looked_and_what_to_do() {
+    let (code, said) = flink_k8s(&["session", "list"], &[]);
+    assert_eq!(code, 3);
+    assert!(
+        said.starts_with("error: no Kubernetes is configured: KUBECONFIG is not set, HOME/.kube/config"),
+        "{said}"
+    );
+    assert!(said.contains("`flink-k8s local up`"), "{said}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_named_once() {
+    let (code, said) = flink_k8s(&["session", "list"], &[("KUBECONFIG", "/nowhere/config")]);
+    assert_eq!(code, 3);
+    assert!(
+        said.starts_with("error: cannot read kubeconfig /nowhere/config\n"),
+        "{said}"
+    );
+    assert_eq!(said.matches("No such file or directory").count(), 1, "{said}");
+}
+
+#[test]
+fn a_cluster_name_that_kubernetes_would_refuse_is_refused_first() {
+    let (code, said) = flink_k8s(&["session", "start", "-Dkubernetes.cluster-id=My_Cluster"], &[]);
+    assert_eq!(code, 2);
+    assert!(
+        said.contains("\"My_Cluster\"") && said.contains("lowercase letter"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_named_with_its_option() {
+    let arguments = ["session", "list", "-Dkubernetes.namespace=Team A"];
+    let (code, said) = flink_k8s(&arguments, &[]);
+    assert_eq!(code, 2);
+    assert!(
+        said.contains("kubernetes.namespace") && said.contains("\"Team A\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_jar_that_is_none_is_refused_before_kubernetes_is_asked() {
+    let (code, said) = flink_k8s(
+        &["run", "-Dkubernetes.cluster-id=orders", "/nowhere/job.jar"],
+        &[],
+    );
+    assert_eq!(code, 3);
+    assert!(
+        said.starts_with("error: cannot run /nowhere/job.jar: the file cannot be read\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_missing_argument_shows_the_usage() {
+    let (code, said) = flink_k8s(&["run"], &[]);
+    assert_eq!(code, 2);
+    assert!(
+        said.contains("<JAR>") && said.contains("Usage: flink-k8s run"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_without_flink_cannot_be_an_image() {
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    let home = empty.path().display().to_string();
+    let (code, said) = flink_k8s(&["local", "up", "--flink-home", &home], &[]);
+    assert_eq!(code, 3);
+    assert!(said.contains("it has no readable lib directory"), "{said}");
+    fs::create_dir(empty.path().join("lib")).expect("a directory");
+    let (code, said) = flink_k8s(&["local", "up", "--flink-home", &home], &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("lib/flink-dist-*.jar is missing"), "{said}");
+}
+
+#[test]
+fn what_does_not_run_is_not_an_error_to_stop_but_has_no_status() {
+    let (code, said) = flink_k8s(&["local", "down"], &[]);
+    assert_eq!(code, 0);
+    assert!(
+        said.contains("no embedded Kubernetes runs from HOME/.local/state/flink-k8s/local"),
+        "{said}"
+    );
+    let (code, said) = flink_k8s(&["local", "status"], &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is not running"), "{said}");
+}

@@ -1,0 +1,20 @@
+//! The whole chain with real Flink on the embedded Kubernetes.
+//!
+//! `cargo xtask test` prepares what these tests need and says so in the environment; without it they are
+//! skipped, with a line that says why.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is the failure, and what is printed is its evidence"
+)]
+
+#[path = "end_to_end/chain.rs"]
+mod chain;
+#[path = "end_to_end/faults.rs"]
+mod faults;
+#[path = "end_to_end/harness.rs"]
+mod harness;
+#[path = "end_to_end/processes.rs"]
+mod processes;

@@ -1,0 +1,163 @@
+//! Killed JobManagers and TaskManagers, and an API server that fails: nothing is lost or doubled.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Duration;
+
+use super::harness::{
+    Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
+};
+use super::processes;
+
+const LINES: usize = 150;
+const TEXT: &str = "the quick brown fox jumps over the lazy dog and the dog sleeps on\n";
+/// Makes the job last about thirty seconds, long enough to be disturbed in the middle.
+const DELAY: Duration = Duration::from_millis(200);
+
+struct RunningJob {
+    output: PathBuf,
+    run: Child,
+    workers: BTreeMap<String, String>,
+}
+
+/// Starts the session and the word count, and waits until both TaskManagers work.
+async fn job_in_the_middle(machine: &Machine, client: &kube::Client) -> RunningJob {
+    machine.start_session(&["-Dresourcemanager.taskmanager-timeout=60s"]);
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, TEXT.repeat(LINES)).unwrap();
+    let run = machine.run_word_count(&input, &output, DELAY);
+    machine
+        .eventually("the job runs on both TaskManagers", async || runs(machine))
+        .await;
+    let workers = task_managers(client).await;
+    assert_eq!(workers.len(), 2);
+    RunningJob { output, run, workers }
+}
+
+fn runs(machine: &Machine) -> Option<()> {
+    let jobs = machine.must(&["list", "--output", "json", "-Dkubernetes.cluster-id=e2e"]);
+    let jobs: serde_json::Value = serde_json::from_str(&jobs).unwrap();
+    let tasks = &jobs[0]["tasks"];
+    (jobs[0]["state"] == "RUNNING" && tasks["running"] == tasks["total"]).then_some(())
+}
+
+#[tokio::test]
+async fn a_killed_task_manager_is_replaced_and_the_result_is_right() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let job = job_in_the_middle(&machine, &client).await;
+
+    let victim = job.workers.keys().next().unwrap();
+    let processes = processes::below(machine.pid(), &format!("taskmanager.resource-id={victim}"));
+    assert_eq!(
+        processes.len(),
+        1,
+        "{victim} should be one process: {processes:?}"
+    );
+    processes::kill_at_once(processes[0]);
+    machine
+        .eventually(
+            "another TaskManager takes the place of the killed one",
+            async || {
+                let now = task_managers(&client).await;
+                (now.len() == 2 && !now.contains_key(victim)).then_some(())
+            },
+        )
+        .await;
+
+    finished(job.run);
+    assert_same(&count_words(&TEXT.repeat(LINES)), &written_counts(&job.output));
+    let workers = task_managers(&client).await;
+    assert_eq!(workers.len(), 2, "one was replaced, none is doubled: {workers:?}");
+    machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}
+
+#[tokio::test]
+async fn a_killed_job_manager_comes_back_and_adopts_its_task_managers() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let mut job = job_in_the_middle(&machine, &client).await;
+
+    let (pod, restarts) = job_manager(&client).await.unwrap();
+    assert_eq!(restarts, 0);
+    let processes = processes::below(machine.pid(), "KubernetesSessionClusterEntrypoint");
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    processes::kill_at_once(processes[0]);
+    // Without high availability the job ends with its JobManager; the command that follows it is not the
+    // subject here.
+    job.run.kill().unwrap();
+    job.run.wait().unwrap();
+    machine
+        .eventually("the same pod runs again", async || {
+            (job_manager(&client).await == Some((pod.clone(), 1))).then_some(())
+        })
+        .await;
+    // They notice by their heartbeats, within a minute, that the old JobManager is gone.
+    machine
+        .eventually("both TaskManagers are back with all slots free", async || {
+            let overview = machine.overview(&client).await?;
+            (overview.task_managers == 2 && overview.slots_available == 4).then_some(())
+        })
+        .await;
+    assert_eq!(
+        task_managers(&client).await,
+        job.workers,
+        "the living are adopted, none is doubled"
+    );
+
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output-of-second"),
+    );
+    finished(machine.run_word_count(&input, &output, Duration::ZERO));
+    assert_same(&count_words(&TEXT.repeat(LINES)), &written_counts(&output));
+    assert_eq!(
+        task_managers(&client).await,
+        job.workers,
+        "the same pods did the work, and no others"
+    );
+    machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}
+
+#[tokio::test]
+async fn an_api_server_that_fails_for_ten_seconds_loses_and_doubles_nothing() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let job = job_in_the_middle(&machine, &client).await;
+
+    let faults = serde_json::json!({"rules": [
+        {"verbs": ["watch"], "resource": "pods", "action": {"cut": true}, "forSeconds": 1},
+        {"resource": "pods", "userAgentContains": "flink-k8s-rm", "action": {"status": 500}, "forSeconds": 10},
+    ]});
+    let request = http::Request::post("/flink-k8s-local/faults").body(serde_json::to_vec(&faults).unwrap());
+    client.request_text(request.unwrap()).await.unwrap();
+    // While the API server fails, a TaskManager dies: the news must arrive late, and once.
+    let victim = job.workers.keys().next().unwrap();
+    let processes = processes::below(machine.pid(), &format!("taskmanager.resource-id={victim}"));
+    processes::kill_at_once(processes[0]);
+
+    machine
+        .eventually(
+            "another TaskManager takes the place of the killed one",
+            async || {
+                let now = task_managers(&client).await;
+                (now.len() == 2 && !now.contains_key(victim)).then_some(())
+            },
+        )
+        .await;
+    finished(job.run);
+    assert_same(&count_words(&TEXT.repeat(LINES)), &written_counts(&job.output));
+    let workers = task_managers(&client).await;
+    assert_eq!(workers.len(), 2, "one was replaced, none is doubled: {workers:?}");
+    let (_, restarts) = job_manager(&client).await.unwrap();
+    assert_eq!(restarts, 0, "the JobManager went on");
+    machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}

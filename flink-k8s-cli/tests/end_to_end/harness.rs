@@ -1,0 +1,326 @@
+//! One embedded Kubernetes per test, the commands of a user, and a bounded wait.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use flink_k8s_client::rest_client::{ClusterOverview, RestClient};
+use flink_k8s_client::tunnel::Tunnel;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use super::processes;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What `cargo xtask test` prepared.
+struct Prepared {
+    flink_home: PathBuf,
+    java_home: PathBuf,
+    job_jar: PathBuf,
+    binaries: PathBuf,
+}
+
+impl Prepared {
+    fn from_environment() -> Option<Self> {
+        let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Some(Self {
+            flink_home: path("FLINK_K8S_TEST_FLINK_HOME")?,
+            java_home: path("FLINK_K8S_TEST_JAVA_HOME")?,
+            job_jar: path("FLINK_K8S_TEST_JOB_JAR")?,
+            binaries: path("FLINK_K8S_TEST_BINARIES")?,
+        })
+    }
+}
+
+/// An embedded Kubernetes that ends with this value, whatever happened to the test.
+pub(crate) struct Machine {
+    prepared: Prepared,
+    directory: tempfile::TempDir,
+}
+
+impl Machine {
+    /// Starts one, or says why the test is skipped.
+    pub(crate) fn start() -> Option<Self> {
+        let Some(prepared) = Prepared::from_environment() else {
+            let required = std::env::var("FLINK_K8S_TEST_REQUIRE").unwrap_or_default();
+            assert!(
+                !required.contains("flink"),
+                "real Flink is required, but FLINK_K8S_TEST_* is not set"
+            );
+            println!("skipped: real Flink is needed; run `cargo xtask test`");
+            return None;
+        };
+        let machine = Self {
+            prepared,
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let mut up = machine.command(&["local", "up", "--directory"]);
+        up.arg(machine.state());
+        up.arg("--flink-home").arg(&machine.prepared.flink_home);
+        up.arg("--java-home").arg(&machine.prepared.java_home);
+        up.arg("--binaries").arg(&machine.prepared.binaries);
+        succeeded("local up", &up.output().unwrap());
+        Some(machine)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("kubernetes")
+    }
+
+    /// A directory of the test's own, seen by pods too.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.prepared.binaries.join("flink-k8s"));
+        command
+            .args(arguments)
+            .env("KUBECONFIG", self.state().join("kubeconfig"))
+            .env("HOME", self.directory.path())
+            .env_remove("FLINK_CONF_DIR")
+            .env("FLINK_HOME", &self.prepared.flink_home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `flink-k8s` with these arguments to its end.
+    pub(crate) fn flink_k8s(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs `flink-k8s` with these arguments and returns its standard output; it must succeed.
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        let output = self.flink_k8s(arguments);
+        succeeded(&arguments.join(" "), &output);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `flink-k8s` with these arguments, which must fail with this exit code; returns what it says.
+    pub(crate) fn must_fail(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.flink_k8s(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} said:\n{said}");
+        said
+    }
+
+    /// Starts the session cluster that the tests use: two slots a TaskManager, small, soon idle.
+    pub(crate) fn start_session(&self, more: &[&str]) {
+        let mut arguments = vec![
+            "session",
+            "start",
+            "-Dkubernetes.cluster-id=e2e",
+            "-Dkubernetes.container.image.ref=flink:e2e",
+            "-Dtaskmanager.numberOfTaskSlots=2",
+            "-Djobmanager.memory.process.size=1024m",
+            "-Dtaskmanager.memory.process.size=1024m",
+            "-Dkubernetes.jobmanager.cpu.amount=0.2",
+            "-Dkubernetes.taskmanager.cpu.amount=0.2",
+            "-Drestart-strategy.type=fixed-delay",
+            "-Drestart-strategy.fixed-delay.attempts=20",
+            "-Drestart-strategy.fixed-delay.delay=1s",
+        ];
+        arguments.extend_from_slice(more);
+        self.must(&arguments);
+    }
+
+    /// Starts `flink-k8s run` of the word count, with this time for each line.
+    pub(crate) fn run_word_count(&self, input: &Path, output: &Path, delay: Duration) -> Child {
+        let mut run = self.command(&["run", "-e", "kubernetes-session", "-Dkubernetes.cluster-id=e2e"]);
+        run.arg(&self.prepared.job_jar)
+            .arg("--input")
+            .arg(input)
+            .arg("--output")
+            .arg(output)
+            .arg("--delay-per-line-millis")
+            .arg(delay.as_millis().to_string());
+        run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A client for what the commands do not show.
+    pub(crate) async fn client(&self) -> kube::Client {
+        flink_k8s_client::install_crypto_provider();
+        let kubeconfig = Kubeconfig::read_from(self.state().join("kubeconfig")).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// What the JobManager says of its TaskManagers and slots; `None` while it does not answer.
+    pub(crate) async fn overview(&self, client: &kube::Client) -> Option<ClusterOverview> {
+        let cluster_id = "e2e".parse().unwrap();
+        let tunnel = Tunnel::to_job_manager(client.clone(), "default".parse().unwrap(), &cluster_id, 8081);
+        let tunnel = tunnel.await.unwrap();
+        RestClient::new(tunnel.base_url()).unwrap().overview().await.ok()
+    }
+
+    /// The process that every process of this Kubernetes descends from.
+    pub(crate) fn pid(&self) -> u32 {
+        let mut status = self.command(&["local", "status", "--output", "json", "--directory"]);
+        let output = status.arg(self.state()).output().unwrap();
+        succeeded("local status", &output);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        u32::try_from(status["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// What is known when a test gives up: the pods and the end of the JobManager's log.
+    fn evidence(&self) -> String {
+        let kubectl = |arguments: &[&str]| {
+            let kubeconfig = self.state().join("kubeconfig");
+            let output = Command::new("kubectl")
+                .args(arguments)
+                .env("KUBECONFIG", kubeconfig)
+                .output();
+            output.map_or_else(
+                |error| error.to_string(),
+                |output| String::from_utf8_lossy(&output.stdout).into(),
+            )
+        };
+        [
+            kubectl(&["get", "pods", "-o", "wide"]),
+            kubectl(&["logs", "deployment/e2e", "--tail=80"]),
+            kubectl(&["get", "events"]),
+        ]
+        .join("\n")
+    }
+
+    /// Waits until `look` finds something; the test fails, with evidence, when it does not in time.
+    pub(crate) async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let given_up = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(
+                Instant::now() < given_up,
+                "waited in vain: {what}\n{}",
+                self.evidence()
+            );
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Ends the Kubernetes and proves that no process and no mount of it is left.
+    pub(crate) fn end(self) {
+        let state = self.state();
+        self.down();
+        let left = processes::mentioning(state.to_str().unwrap());
+        assert!(left.is_empty(), "processes are left: {left:#?}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(state.to_str().unwrap()), "mounts are left");
+    }
+
+    fn down(&self) {
+        let mut down = self.command(&["local", "down", "--directory"]);
+        succeeded("local down", &down.arg(self.state()).output().unwrap());
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.down();
+        } else if self.state().exists() {
+            eprintln!("{}", self.evidence());
+            let mut down = self.command(&["local", "down", "--directory"]);
+            drop(down.arg(self.state()).output());
+        }
+    }
+}
+
+/// The TaskManager pods that are not being deleted, by name, with their uids.
+pub(crate) async fn task_managers(client: &kube::Client) -> BTreeMap<String, String> {
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let of_cluster = ListParams::default().labels("app=e2e,component=taskmanager");
+    let listed = pods.list(&of_cluster).await.unwrap();
+    listed
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .map(|pod| (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap()))
+        .collect()
+}
+
+/// The JobManager pod's name and how often its container was restarted.
+pub(crate) async fn job_manager(client: &kube::Client) -> Option<(String, i32)> {
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let of_cluster = ListParams::default().labels("app=e2e,component=jobmanager");
+    let pod = pods.list(&of_cluster).await.unwrap().into_iter().next()?;
+    let statuses = pod.status?.container_statuses?;
+    Some((pod.metadata.name?, statuses.first()?.restart_count))
+}
+
+/// Waits for the end of `flink-k8s run`, which must succeed; returns what it said.
+pub(crate) fn finished(run: Child) -> String {
+    let output = run.wait_with_output().unwrap();
+    succeeded("run", &output);
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn succeeded(what: &str, output: &Output) {
+    assert!(
+        output.status.success(),
+        "`flink-k8s {what}` ended with {}:\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Counts the words of a text as the job does.
+pub(crate) fn count_words(text: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    let lower = text.to_lowercase();
+    for word in lower
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
+        *counts.entry(word.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+/// The counts that the job wrote; a word that was written twice fails the test.
+pub(crate) fn written_counts(directory: &Path) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(entry.path());
+            } else if !name.starts_with(['.', '_']) {
+                for line in fs::read_to_string(entry.path()).unwrap().lines() {
+                    let (word, count) = line.split_once(' ').unwrap();
+                    let before = counts.insert(word.to_owned(), count.trim().parse().unwrap());
+                    assert!(before.is_none(), "{word:?} was written twice");
+                }
+            }
+        }
+    }
+    counts
+}
+
+/// Fails with the first differences.
+pub(crate) fn assert_same<K: Debug + Ord, V: Debug + PartialEq>(
+    ours: &BTreeMap<K, V>,
+    theirs: &BTreeMap<K, V>,
+) {
+    let differences: Vec<_> = ours
+        .keys()
+        .chain(theirs.keys())
+        .filter(|key| ours.get(key) != theirs.get(key))
+        .map(|key| (key, ours.get(key), theirs.get(key)))
+        .take(5)
+        .collect();
+    assert!(
+        differences.is_empty(),
+        "counted here, counted by Flink: {differences:?}"
+    );
+}
