@@ -1,0 +1,84 @@
+//! Development tasks, run as `cargo xtask <task>`.
+
+mod cache;
+mod flink_distribution;
+mod interrupt;
+mod java_runtime;
+mod job_jar;
+mod leftovers;
+mod oracle;
+mod program;
+mod python_package;
+mod quickstart;
+mod report;
+mod run_directory;
+mod terminal;
+mod test;
+mod tidy;
+mod word_count;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::interrupt::{Interrupt, Interrupted};
+use crate::terminal::Terminal;
+
+/// What shells report for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Development tasks of flink-k8s"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Show everything: a Kubernetes on this machine, a Flink cluster on it, a job, and nothing left
+    Quickstart(quickstart::Arguments),
+    /// Check formatting, lints and rules, and run all tests
+    Test(test::Arguments),
+    /// Answer requests about configurations, memory and objects, to compare with what upstream answers
+    Oracle(oracle::Arguments),
+    /// Check the rules of this repository that no other tool knows
+    Tidy,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let terminal = Terminal::new();
+    match run(arguments.task, terminal).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            terminal.line("\ninterrupted");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => {
+            terminal.line(format_args!("\nerror: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(task: Task, terminal: Terminal) -> anyhow::Result<()> {
+    // Not for `oracle`, which reads standard input and ends like any filter.
+    let interrupt = || Interrupt::listen().context("cannot listen for signals");
+    match task {
+        Task::Quickstart(arguments) => quickstart::run(arguments, terminal, &interrupt()?).await,
+        Task::Oracle(arguments) => oracle::run(&arguments, std::io::stdin().lock(), std::io::stdout().lock()),
+        Task::Test(arguments) => test::run(arguments, terminal, &interrupt()?).await,
+        Task::Tidy => {
+            let workspace = workspace::Workspace::locate(&interrupt()?).await?;
+            tidy::run(&workspace.root, terminal)
+        }
+    }
+}
