@@ -38,7 +38,18 @@ pub enum WriteConfigurationError {
         /// A key below it.
         longer: String,
     },
+    /// A key would be nested deeper than readers of YAML follow.
+    #[error(
+        "key {key} has more than {MAX_DEPTH} parts between its dots, too many for Flink's configuration file"
+    )]
+    TooDeep {
+        /// The key.
+        key: String,
+    },
 }
+
+/// How deep keys may be nested. Readers of YAML stop somewhere; no option of Flink has ten parts.
+const MAX_DEPTH: usize = 100;
 
 /// A line of a flat configuration file that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,6 +232,9 @@ fn insert(
     key: &str,
     node: BlockNode,
 ) -> Result<(), WriteConfigurationError> {
+    if key.split('.').count() > MAX_DEPTH {
+        return Err(WriteConfigurationError::TooDeep { key: key.to_owned() });
+    }
     let mut map = tree;
     let mut rest = key;
     while let Some((segment, below)) = rest.split_once('.') {
@@ -264,6 +278,18 @@ mod tests {
 
     fn file() -> Origin {
         Origin::File("config.yaml".to_owned())
+    }
+
+    #[test]
+    fn a_key_that_no_reader_would_follow_is_not_written() {
+        let mut configuration = FlinkConfiguration::new();
+        let key = |parts: usize| vec!["a"; parts].join(".");
+        configuration.set(key(MAX_DEPTH), "x", Origin::CommandLine);
+        let written = configuration.to_yaml().unwrap();
+        assert!(FlinkConfiguration::from_yaml(&written, &file()).is_ok());
+        configuration.set(key(MAX_DEPTH + 1), "x", Origin::CommandLine);
+        configuration.remove_key(&key(MAX_DEPTH));
+        assert!(configuration.to_yaml().unwrap_err().to_string().contains("a.a.a"));
     }
 
     fn settings(configuration: &FlinkConfiguration) -> Vec<(String, String)> {
