@@ -46,12 +46,8 @@ fn runs(machine: &Machine) -> Option<()> {
     (jobs[0]["state"] == "RUNNING" && tasks["running"] == tasks["total"]).then_some(())
 }
 
-#[tokio::test]
-async fn a_killed_task_manager_is_replaced_and_the_result_is_right() {
-    let Some(machine) = Machine::start() else { return };
-    let client = machine.client().await;
-    let job = job_in_the_middle(&machine, &client).await;
-
+/// Kills one of the job's TaskManagers, and sees another take its place, the right result, and no pod too many.
+async fn lose_a_worker_and_finish(machine: &Machine, client: &kube::Client, job: RunningJob) {
     let victim = job.workers.keys().next().unwrap();
     let processes = processes::below(machine.pid(), &format!("taskmanager.resource-id={victim}"));
     assert_eq!(
@@ -64,16 +60,24 @@ async fn a_killed_task_manager_is_replaced_and_the_result_is_right() {
         .eventually(
             "another TaskManager takes the place of the killed one",
             async || {
-                let now = task_managers(&client).await;
+                let now = task_managers(client).await;
                 (now.len() == 2 && !now.contains_key(victim)).then_some(())
             },
         )
         .await;
-
     finished(job.run);
     assert_same(&count_words(&TEXT.repeat(LINES)), &written_counts(&job.output));
-    let workers = task_managers(&client).await;
+    let workers = task_managers(client).await;
     assert_eq!(workers.len(), 2, "one was replaced, none is doubled: {workers:?}");
+}
+
+#[tokio::test]
+async fn a_killed_task_manager_is_replaced_and_the_result_is_right() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let job = job_in_the_middle(&machine, &client).await;
+
+    lose_a_worker_and_finish(&machine, &client, job).await;
     machine.must(&["session", "stop", "e2e"]);
     machine.end();
 }
@@ -139,23 +143,7 @@ async fn an_api_server_that_fails_for_ten_seconds_loses_and_doubles_nothing() {
     let request = http::Request::post("/flink-k8s-local/faults").body(serde_json::to_vec(&faults).unwrap());
     client.request_text(request.unwrap()).await.unwrap();
     // While the API server fails, a TaskManager dies: the news must arrive late, and once.
-    let victim = job.workers.keys().next().unwrap();
-    let processes = processes::below(machine.pid(), &format!("taskmanager.resource-id={victim}"));
-    processes::kill_at_once(processes[0]);
-
-    machine
-        .eventually(
-            "another TaskManager takes the place of the killed one",
-            async || {
-                let now = task_managers(&client).await;
-                (now.len() == 2 && !now.contains_key(victim)).then_some(())
-            },
-        )
-        .await;
-    finished(job.run);
-    assert_same(&count_words(&TEXT.repeat(LINES)), &written_counts(&job.output));
-    let workers = task_managers(&client).await;
-    assert_eq!(workers.len(), 2, "one was replaced, none is doubled: {workers:?}");
+    lose_a_worker_and_finish(&machine, &client, job).await;
     let (_, restarts) = job_manager(&client).await.unwrap();
     assert_eq!(restarts, 0, "the JobManager went on");
     machine.must(&["session", "stop", "e2e"]);
