@@ -46,11 +46,11 @@ async fn up(directory: &Path, images: Vec<ImageMapping>) -> (LocalCluster, Clien
     (cluster, client)
 }
 
-fn is_running(part: &str) -> bool {
+fn is_running(words: &[&str]) -> bool {
+    let command_line = words.join("\0") + "\0";
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).into_owned();
-        command.starts_with("/bin/sh\0-c\0") && command.contains(part)
+        command == command_line.as_bytes()
     })
 }
 
@@ -106,26 +106,32 @@ async fn paths_of_the_image_and_of_volumes_are_named_where_they_really_are() {
 }
 
 #[tokio::test]
-async fn a_killed_cluster_takes_its_processes_with_it() {
+async fn a_killed_cluster_takes_its_containers_with_it_and_down_takes_what_they_started() {
+    const SHELL: [&str; 3] = ["/bin/sh", "-c", "echo plain; sleep 4712"];
+    const CHILD: [&str; 2] = ["sleep", "4712"];
     let directory = tempfile::tempdir().unwrap();
     let (cluster, client) = up(directory.path(), vec![ImageMapping::host("sh")]).await;
     let pod = json!({
         "metadata": {"name": "sleeper"},
-        "spec": {"containers": [{"name": "main", "image": "sh", "command": ["/bin/sh", "-c", "echo plain; sleep 4712"]}]},
+        "spec": {"containers": [{"name": "main", "image": "sh", "command": SHELL}]},
     });
     let pods: Api<Pod> = Api::default_namespaced(client);
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap())
         .await
         .unwrap();
-    until("process", || async { is_running("sleep 4712").then_some(()) }).await;
+    until("process", || async { is_running(&CHILD).then_some(()) }).await;
     let pid = nix::unistd::Pid::from_raw(cluster.pid().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     until("end of the process", || async {
-        (!is_running("sleep 4712")).then_some(())
+        (!is_running(&SHELL)).then_some(())
     })
     .await;
     assert_eq!(
         LocalCluster::down(directory.path()).await.unwrap(),
         DownReport::NotRunning
     );
+    until("end of what the container started", || async {
+        (!is_running(&CHILD)).then_some(())
+    })
+    .await;
 }

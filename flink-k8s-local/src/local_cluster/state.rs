@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Capacity, ImageMapping, Mode};
@@ -145,8 +147,30 @@ impl StateDirectory {
         }
     }
 
+    /// Ends what containers of a killed cluster left running. A sandbox takes everything with it; in plain mode
+    /// a container ends with the cluster, but processes that it started go on. They carry its directory for
+    /// temporary files in their environment.
+    fn end_leftovers(&self) {
+        let mark = format!("TMPDIR={}/", self.run_directory().display());
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return;
+        };
+        for entry in processes.flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let is_left = environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable.starts_with(mark.as_bytes()));
+            if let (Some(pid), true) = (pid, is_left) {
+                // One that ended in the meantime is what we want.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
     /// Removes everything that clusters left here, except the locks.
     pub(crate) fn clear(&self) -> io::Result<()> {
+        self.end_leftovers();
         if let Ok(options) = self.read_options() {
             ignore_missing(fs::remove_file(&options.kubeconfig))?;
         }
