@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use flink_k8s_core::start_command::JavaCommand;
+use flink_k8s_rm::runner_client::TOKEN_VARIABLE;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -79,6 +80,8 @@ impl JavaProcess {
             .args(&command.arguments)
             .envs(command.environment.iter().map(|(name, value)| (name, value)))
             .envs(environment.iter().map(|(name, value)| (name, value)))
+            // Programs of users run in the JVM; the runner's secret is not theirs.
+            .env_remove(TOKEN_VARIABLE)
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| JavaProcessError::Start {
@@ -126,7 +129,17 @@ impl JavaProcess {
         }
     }
 
-    fn send(&self, signal: Signal) {
+    /// The process that [`JavaProcess::wait`] awaits. Its number is its own until then.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Waits for the end of the JVM; may be dropped and called again.
+    pub(crate) async fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
         match kill(self.pid, signal) {
             Ok(()) => tracing::info!(%signal, "signal passed on to the JVM"),
             Err(Errno::ESRCH) => {} // it ended by itself; `wait` is about to say so
@@ -143,7 +156,8 @@ pub fn exit_code(status: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code & 0xff).ok()).unwrap_or(1)
 }
 
-fn forwarded_signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
+/// The signals that are meant for the JVM, as they arrive.
+pub(crate) fn forwarded_signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(8);
     for signal in FORWARDED {
         let mut stream = unix::signal(SignalKind::from_raw(signal as i32))?;
@@ -161,7 +175,7 @@ fn forwarded_signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
 
 /// Collects ended processes whose parent is gone and which the kernel therefore gave to us, PID 1. The
 /// JVM's own end is left to [`Child::wait`], so the next ended child is only looked at first.
-fn collect_orphans(java: Pid) {
+pub(crate) fn collect_orphans(java: Pid) {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while let Ok(status) = waitid(Id::All, peek) {
         match status.pid() {
@@ -200,6 +214,15 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(exit_code(status), 42);
+    }
+
+    #[tokio::test]
+    async fn the_secret_of_the_runner_does_not_reach_the_jvm() {
+        let secret = (TOKEN_VARIABLE.to_owned(), "0123456789abcdef".to_owned());
+        let script = format!("test -z \"${TOKEN_VARIABLE}\"");
+        let process = JavaProcess::start(&shell(&script), &[secret]).unwrap();
+        let status = process.supervise(CancellationToken::new()).await.unwrap();
+        assert_eq!(exit_code(status), 0);
     }
 
     #[tokio::test]

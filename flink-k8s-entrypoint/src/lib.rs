@@ -9,5 +9,6 @@ pub mod installation;
 pub mod java_process;
 pub mod logging;
 pub mod properties;
+pub mod runner;
 pub mod session;
 pub mod task_manager;

@@ -6,19 +6,60 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
+use flink_k8s_core::configuration::flink_k8s_options;
 use flink_k8s_core::start_command::{self, JavaCommand};
+use flink_k8s_rm::bearer_token::BearerToken;
+use flink_k8s_rm::runner_client::{SPARE_ARGUMENT, TOKEN_VARIABLE};
 
 use crate::installation::Surroundings;
 use crate::properties;
+use crate::runner::{Beginning, Runner};
 
-/// Becomes the TaskManager that the arguments describe. Returns only when that failed, having logged why.
+/// Becomes the TaskManager that the arguments describe, and returns only when that failed, having logged why.
+/// Where the environment has a runner's token, stays its parent instead, and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
-    let error = match command(&Surroundings::of_this_process(), arguments) {
-        Ok(command) => become_process(&command),
-        Err(error) => error,
+    let surroundings = Surroundings::of_this_process();
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let ended = match surroundings.variable(TOKEN_VARIABLE) {
+        Some(token) => run_as_parent(&surroundings, token, arguments),
+        None => command(&surroundings, arguments).and_then(|command| Err(become_process(&command))),
     };
-    tracing::error!("the TaskManager cannot start: {error:#}");
-    ExitCode::FAILURE
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("the TaskManager cannot start: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the JVM, now or once a spare is assigned, and does what the resource manager says to it.
+fn run_as_parent(surroundings: &Surroundings, token: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+    let token = BearerToken::from_secret(token).with_context(|| format!("cannot use {TOKEN_VARIABLE}"))?;
+    let is_spare = arguments.iter().any(|argument| argument == SPARE_ARGUMENT);
+    let own: Vec<String> = arguments
+        .into_iter()
+        .filter(|argument| argument != SPARE_ARGUMENT)
+        .collect();
+    let settings = properties::dynamic_properties(own.iter().cloned())?;
+    let configuration = properties::overlaid(surroundings.configuration()?, &settings);
+    let port = configuration.get(&flink_k8s_options::RUNNER_PORT)?;
+    let beginning = if is_spare {
+        let surroundings = surroundings.clone();
+        Beginning::Spare(Box::new(move |assigned| {
+            command(&surroundings, own.iter().cloned().chain(assigned))
+        }))
+    } else {
+        Beginning::At(command(surroundings, own)?)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    runtime.block_on(async {
+        let runner = Runner::bind(port, token).await?;
+        Ok(runner.run(beginning).await?)
+    })
 }
 
 /// The JVM to become.

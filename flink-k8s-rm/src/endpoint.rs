@@ -7,7 +7,6 @@
 mod forward;
 mod requests;
 mod responses;
-mod token;
 mod worker_watch;
 
 use std::io;
@@ -23,9 +22,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::bearer_token::BearerToken;
 use crate::driver::ResourceManagerHandle;
 use requests::Context;
-use token::Token;
 
 /// How long open requests may take to end after the shutdown began.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,7 +48,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Endpoint {
     listener: TcpListener,
     address: SocketAddr,
-    token: Token,
+    token: BearerToken,
 }
 
 impl Endpoint {
@@ -64,7 +63,7 @@ impl Endpoint {
         Ok(Self {
             listener,
             address,
-            token: Token::random(),
+            token: BearerToken::random(),
         })
     }
 

@@ -5,8 +5,10 @@
 //! release. [`workers`] decides, as a pure state machine, what to do; the [`driver`] does it. What the
 //! JobManager sees of its workers lives in our memory, so an API server that is away does not trouble it.
 
+pub mod bearer_token;
 pub mod driver;
 pub mod endpoint;
 mod job_manager_view;
+pub mod runner_client;
 pub mod worker_request;
 pub mod workers;

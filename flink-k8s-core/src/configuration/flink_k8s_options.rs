@@ -7,7 +7,13 @@ use crate::enum_option_value;
 use crate::flink_version::{FlinkVersion, UnsupportedFlinkVersion};
 
 /// Every option of this file.
-pub const TABLE: &[&dyn OptionRow] = &[&RESOURCE_MANAGER, &FLINK_VERSION, &HEALTH_PORT, &START_DELAY];
+pub const TABLE: &[&dyn OptionRow] = &[
+    &RESOURCE_MANAGER,
+    &FLINK_VERSION,
+    &HEALTH_PORT,
+    &START_DELAY,
+    &RUNNER_PORT,
+];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
 pub const RESOURCE_MANAGER: ConfigOption<ResourceManagerKind> = ConfigOption::new(
@@ -35,6 +41,13 @@ pub const START_DELAY: ConfigOption<Duration> = ConfigOption::new(
     "flink-k8s.resource-manager.start-delay",
     "250 ms",
     "How long a requested TaskManager waits before it becomes a pod, so that short churn starts nothing.",
+);
+
+/// `flink-k8s.runner.port`: Port of TaskManager pods by which our resource manager freezes, releases and assigns them.
+pub const RUNNER_PORT: ConfigOption<u16> = ConfigOption::new(
+    "flink-k8s.runner.port",
+    "8078",
+    "Port of TaskManager pods by which our resource manager freezes, releases and assigns them.",
 );
 
 /// Who starts and stops TaskManagers.

@@ -21,8 +21,8 @@ use tracing::{debug, warn};
 
 use super::forward::forward;
 use super::responses::{Refusal, json_response, success};
-use super::token::Token;
 use super::worker_watch::{self, WatchRequest};
+use crate::bearer_token::BearerToken;
 use crate::driver::{Call, ResourceManagerEnded, ResourceManagerHandle};
 use crate::worker_request::parse_worker_request;
 
@@ -34,7 +34,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// What every request needs.
 pub(super) struct Context {
-    pub(super) token: Token,
+    pub(super) token: BearerToken,
     pub(super) workers: ResourceManagerHandle,
     pub(super) forward: Option<kube::Client>,
     pub(super) cluster_id: ClusterId,
