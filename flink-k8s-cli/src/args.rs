@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and how it becomes typed values.
 
 pub(crate) mod compatible;
+pub(crate) mod jobs;
 pub(crate) mod offline;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{OptionValue, parse_dynamic_property};
 use flink_k8s_core::job_id::JobId;
 
+use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 
 /// Runs Apache Flink on Kubernetes.
@@ -53,6 +55,15 @@ pub(crate) enum Command {
     List(ListArguments),
     /// Cancel a job
     Cancel(CancelArguments),
+    /// Stop a job with a savepoint, and print where the savepoint is
+    Stop(StopArguments),
+    /// Take a savepoint of a job that goes on, and print where it is; or delete one
+    Savepoint(SavepointArguments),
+    /// Take a checkpoint of a job now, and print its number
+    Checkpoint(CheckpointArguments),
+    /// Look at a job, wait for its end, rescale it
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Check and explain Flink's options
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod config_check;
 pub(crate) mod config_list;
+pub(crate) mod job;
 pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;
 pub(crate) mod list;
@@ -13,6 +14,7 @@ pub(crate) mod run;
 pub(crate) mod session_list;
 pub(crate) mod session_start;
 pub(crate) mod session_stop;
+pub(crate) mod stop;
 
 /// Returns when the user presses Ctrl-C, or when the process is told to end.
 pub(crate) async fn interrupted() {

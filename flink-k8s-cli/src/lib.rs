@@ -14,6 +14,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::args::compatible::{KubernetesJobArguments, KubernetesSessionArguments};
+use crate::args::jobs::JobCommand;
 use crate::args::offline::ConfigCommand;
 use crate::args::{Arguments, Command, LocalCommand, SessionCommand};
 pub use crate::outcome::Outcome;
@@ -42,6 +43,15 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
         Command::List(arguments) => commands::list::run(&printer, arguments).await,
         Command::Cancel(arguments) => commands::cancel::run(&printer, arguments).await,
+        Command::Stop(arguments) => commands::stop::stop(&printer, arguments).await,
+        Command::Savepoint(arguments) => commands::stop::savepoint(&printer, arguments).await,
+        Command::Checkpoint(arguments) => commands::stop::checkpoint(&printer, arguments).await,
+        Command::Job(JobCommand::Status(arguments)) => commands::job::status(&printer, arguments).await,
+        Command::Job(JobCommand::Exceptions(arguments)) => {
+            commands::job::exceptions(&printer, arguments).await
+        }
+        Command::Job(JobCommand::Wait(arguments)) => commands::job::wait(&printer, arguments).await,
+        Command::Job(JobCommand::Rescale(arguments)) => commands::job::rescale(&printer, arguments).await,
         Command::Config(ConfigCommand::Check(arguments)) => {
             commands::config_check::run(&printer, arguments).await
         }

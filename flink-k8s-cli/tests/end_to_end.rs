@@ -16,5 +16,7 @@ mod chain;
 mod faults;
 #[path = "end_to_end/harness.rs"]
 mod harness;
+#[path = "end_to_end/jobs.rs"]
+mod jobs;
 #[path = "end_to_end/processes.rs"]
 mod processes;

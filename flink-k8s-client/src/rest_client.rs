@@ -5,6 +5,9 @@ mod follow;
 mod jars;
 mod jobs;
 mod overview;
+mod requirements;
+mod snapshots;
+mod submit;
 mod upload;
 
 use std::time::Duration;
@@ -22,6 +25,8 @@ pub use jobs::{
     JobSummary, JobVertex,
 };
 pub use overview::{ClusterOverview, NotReady, RestConfiguration, TaskManagerInfo};
+pub use requirements::{ParallelismBounds, ResourceRequirements};
+pub use snapshots::{CheckpointKind, Operation, OperationError, SavepointFormat, SavepointOptions};
 pub use upload::{UploadError, UploadProgress};
 
 /// How long opening a connection may take.

@@ -1,6 +1,7 @@
 //! `flink-k8s run`
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use flink_k8s_client::rest_client::{FollowOptions, JarId, JarRun, JobEvent, JobState, RestClient};
@@ -14,6 +15,9 @@ use crate::connection::{Connection, Rest};
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
+/// For how long a submission whose answer was lost is looked for and repeated.
+const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
+
 /// Uploads the jar, runs it, and follows the job to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
     check_jar(&arguments.jar)?;
@@ -25,7 +29,7 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
         let jar = upload(printer, &rest, &arguments.jar).await?;
         let submitted = rest
             .client
-            .run_jar(&jar, &run)
+            .submit_jar(&jar, &run, SUBMIT_WITHIN)
             .await
             .map_err(|error| rest.explain(error));
         forget(printer, &rest.client, &jar).await;
@@ -140,8 +144,7 @@ async fn follow(printer: &Printer, rest: &Rest, job_id: JobId) -> anyhow::Result
 async fn end(printer: &Printer, rest: &Rest, job_id: JobId, state: &JobState) -> anyhow::Result<Outcome> {
     let result = rest.client.job_result(&job_id).await;
     if let Ok(Some(result)) = &result {
-        let seconds =
-            std::time::Duration::from_millis(u64::try_from(result.net_runtime).unwrap_or(0)).as_secs_f64();
+        let seconds = Duration::from_millis(u64::try_from(result.net_runtime).unwrap_or(0)).as_secs_f64();
         printer.talk(format!("job {job_id} ran for {seconds:.1} s"));
         if let Some(cause) = &result.failure_cause {
             printer.talk(format!("error: job {job_id} failed: {}", cause.root_cause()));

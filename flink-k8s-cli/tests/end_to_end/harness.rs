@@ -132,8 +132,20 @@ impl Machine {
 
     /// Starts `flink-k8s run` of the word count, with this time for each line.
     pub(crate) fn run_word_count(&self, input: &Path, output: &Path, delay: Duration) -> Child {
+        self.run_word_count_with(&[], input, output, delay)
+    }
+
+    /// As [`Machine::run_word_count`], with more flags.
+    pub(crate) fn run_word_count_with(
+        &self,
+        flags: &[&str],
+        input: &Path,
+        output: &Path,
+        delay: Duration,
+    ) -> Child {
         let mut run = self.command(&["run", "-e", "kubernetes-session", "-Dkubernetes.cluster-id=e2e"]);
-        run.arg(&self.prepared.job_jar)
+        run.args(flags)
+            .arg(&self.prepared.job_jar)
             .arg("--input")
             .arg(input)
             .arg("--output")

@@ -113,6 +113,10 @@ impl JarRun {
         self
     }
 
+    pub(super) fn job_id(&self) -> Option<JobId> {
+        self.job_id.as_ref()?.parse().ok()
+    }
+
     /// Starts from this savepoint; it must have state for every operator.
     #[must_use]
     pub fn with_savepoint(mut self, path: impl Into<String>) -> Self {

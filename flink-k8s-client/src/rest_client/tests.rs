@@ -1,4 +1,6 @@
 mod following;
+mod snapshots;
+mod submitting;
 mod uploading;
 
 use std::error::Error;

@@ -1,0 +1,142 @@
+//! What can be typed about jobs that run already.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use flink_k8s_core::job_id::JobId;
+
+use super::{DynamicProperties, OutputFormat, duration};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Show a job with its vertices and what their tasks are doing
+    Status(JobStatusArguments),
+    /// Show the latest failures of a job, newest first
+    Exceptions(JobStatusArguments),
+    /// Wait until a job has ended; the exit code is 0 if it finished and 1 if not
+    Wait(JobArguments),
+    /// Change the parallelism of a running job of the adaptive scheduler
+    Rescale(RescaleArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JobArguments {
+    /// The job
+    pub(crate) job_id: JobId,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JobStatusArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Print the result as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("bounds").required(true).multiple(true))]
+pub(crate) struct RescaleArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Let every vertex run with up to N subtasks
+    #[arg(short, long, value_name = "N", group = "bounds", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) parallelism: Option<u32>,
+    /// Let this vertex run with LOWER to UPPER subtasks; may be repeated, and goes before --parallelism
+    #[arg(long = "vertex", value_name = "ID=LOWER..UPPER", group = "bounds", value_parser = vertex_bounds)]
+    pub(crate) vertices: Vec<(String, u32, u32)>,
+}
+
+/// How the state in a savepoint is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SavepointType {
+    /// Readable by every state backend; slower
+    Canonical,
+    /// In the format of the state backend in use; faster
+    Native,
+}
+
+/// How a savepoint is written, and how long it may take.
+#[derive(Args, Debug)]
+pub(crate) struct SavepointFlags {
+    /// How its state is written
+    #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t = SavepointType::Canonical)]
+    pub(crate) format: SavepointType,
+    /// How long to wait for it, in Flink's syntax, such as 90s or 5min
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StopArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// The directory for the savepoint, a URI [default: execution.checkpointing.savepoint-dir of the cluster]
+    #[arg(
+        short = 'p',
+        long = "savepoint-path",
+        visible_alias = "savepointPath",
+        value_name = "URI"
+    )]
+    pub(crate) target_directory: Option<String>,
+    /// End the sources as if their input had, so that windows fire; do not go on from such a savepoint
+    #[arg(short, long)]
+    pub(crate) drain: bool,
+    #[command(flatten)]
+    pub(crate) savepoint: SavepointFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SavepointArguments {
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// The job
+    #[arg(required_unless_present = "dispose", conflicts_with = "dispose")]
+    pub(crate) job_id: Option<JobId>,
+    /// The directory for it, a URI [default: execution.checkpointing.savepoint-dir of the cluster]
+    #[arg(value_name = "URI")]
+    pub(crate) target_directory: Option<String>,
+    /// Delete this savepoint instead of taking one
+    #[arg(short, long, value_name = "URI")]
+    pub(crate) dispose: Option<String>,
+    #[command(flatten)]
+    pub(crate) savepoint: SavepointFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckpointArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Write all state, also where the job is configured for incremental checkpoints
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// How long to wait for it, in Flink's syntax
+    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+fn vertex_bounds(text: &str) -> Result<(String, u32, u32), String> {
+    let parsed = || {
+        let (vertex, bounds) = text.split_once('=')?;
+        let (lower, upper) = bounds.split_once("..")?;
+        let (lower, upper) = (lower.parse().ok()?, upper.parse().ok()?);
+        (!vertex.is_empty() && 1 <= lower && lower <= upper).then(|| (vertex.to_owned(), lower, upper))
+    };
+    parsed()
+        .ok_or_else(|| "expected ID=LOWER..UPPER with 1 <= LOWER <= UPPER, such as bc76...=1..8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_a_vertex_are_a_range_of_positive_numbers() {
+        assert_eq!(vertex_bounds("bc76=1..8"), Ok(("bc76".to_owned(), 1, 8)));
+        for wrong in ["bc76", "bc76=8", "bc76=0..8", "bc76=8..1", "=1..8", "bc76=1..x"] {
+            assert!(vertex_bounds(wrong).is_err(), "{wrong}");
+        }
+    }
+}
