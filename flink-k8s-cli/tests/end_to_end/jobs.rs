@@ -1,5 +1,6 @@
 //! What can be done with a job that runs: look, checkpoint, rescale, stop with a savepoint, go on from it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
     let written = if output.exists() {
         written_counts(&output)
     } else {
-        Default::default()
+        BTreeMap::new()
     };
     assert!(written.is_empty(), "the job had not come to the end of its input");
     let run = machine.run_word_count_with(&["-s", savepoint], &input, &output, Duration::ZERO);
