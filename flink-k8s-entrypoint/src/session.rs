@@ -71,8 +71,7 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
 
     let options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
-        .with_start_delay(configuration.get(&flink_k8s_options::START_DELAY)?)
-        .with_node_name_label(configuration.get(&kubernetes_options::NODE_NAME_LABEL)?);
+        .with_configuration(&configuration)?;
     let rest = rest_of_this_pod(&configuration)?;
     let factory = pod_factory(surroundings, configuration)?;
     let forward = kube.client();

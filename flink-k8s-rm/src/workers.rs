@@ -5,24 +5,34 @@
 //! what time it is. It is level-triggered. Each worker's next step follows from what is known of it, not
 //! from the event that just arrived, so lost, doubled or late events change nothing but the timing.
 
+mod action;
 mod back_off;
+mod brake;
 mod call_budget;
+mod congestion;
 mod doubts;
+mod event;
+mod failure_cause;
+mod losses;
 mod moment;
 mod options;
 mod pod_observation;
 mod reason;
+mod refusals;
+mod starts;
 mod status;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 pub use flink_k8s_core::task_manager::WorkerRequest;
 
+pub use action::{Action, News};
+pub use event::{CallFailure, Event};
+pub use failure_cause::FailureCause;
 pub use moment::Moment;
 pub use options::WorkersOptions;
 pub use pod_observation::{
@@ -32,117 +42,14 @@ pub use reason::{Farewell, Situation};
 pub use status::{Departure, WorkerStatus};
 
 use back_off::BackOff;
-use call_budget::{CallBudget, Turn};
+use call_budget::CallBudget;
 use doubts::Doubts;
+use losses::Failures;
+use starts::Starts;
 use worker::{Call, Demand, Seen, Source, Step, Worker};
 
 /// How many departures [`Workers::departures`] remembers.
 const DEPARTURES_KEPT: usize = 100;
-
-/// Something that happened.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// The JobManager asks for a worker. A request that is already known changes nothing.
-    WorkerRequested(Arc<WorkerRequest>),
-    /// The JobManager gives a worker back.
-    WorkerReleased(PodName),
-    /// These pods exist, and no others.
-    PodsRelisted(Vec<PodObservation>),
-    /// A pod was created or changed.
-    PodChanged(PodObservation),
-    /// A pod is gone.
-    PodGone {
-        /// Its name.
-        name: PodName,
-        /// Its uid; another pod of that name is not meant.
-        uid: Uid,
-    },
-    /// The API server has the pod that [`Action::CreatePod`] asked for.
-    CreateSucceeded(PodObservation),
-    /// [`Action::CreatePod`] failed, or its answer was lost.
-    CreateFailed {
-        /// The worker.
-        name: PodName,
-        /// How.
-        failure: CallFailure,
-    },
-    /// The API server accepted [`Action::DeletePod`].
-    DeleteSucceeded(PodName),
-    /// [`Action::DeletePod`] failed, or its answer was lost.
-    DeleteFailed {
-        /// The worker.
-        name: PodName,
-        /// How.
-        failure: CallFailure,
-    },
-    /// A JobManager connected anew; it knows of no request that an earlier one made.
-    JobManagerStarted,
-    /// What [`Action::LookAtDemand`] showed: whether any job waits for slots.
-    SlotsWanted(bool),
-    /// [`Action::LookAtDemand`] could not find out.
-    DemandUnknown,
-    /// Nothing but time has passed.
-    Tick,
-}
-
-/// How a call failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallFailure {
-    /// The same call may succeed later.
-    Transient {
-        /// How long the API server asks to wait.
-        retry_after: Option<Duration>,
-        /// What went wrong.
-        message: String,
-    },
-    /// The same call will fail again.
-    Permanent {
-        /// What went wrong.
-        message: String,
-    },
-}
-
-/// Something to do. Each call is answered by exactly one event.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Action {
-    /// Create the pod of this request; answer with [`Event::CreateSucceeded`] or [`Event::CreateFailed`].
-    CreatePod(Arc<WorkerRequest>),
-    /// Delete this pod and no other of its name; answer with [`Event::DeleteSucceeded`] or
-    /// [`Event::DeleteFailed`].
-    DeletePod {
-        /// Its name.
-        name: PodName,
-        /// Its uid.
-        uid: Uid,
-        /// Why it goes.
-        why: Farewell,
-    },
-    /// Tell the JobManager.
-    Notify {
-        /// The worker.
-        name: PodName,
-        /// What is new about it.
-        news: News,
-    },
-    /// Find out whether jobs wait for slots; answer with [`Event::SlotsWanted`] or
-    /// [`Event::DemandUnknown`].
-    LookAtDemand,
-    /// Send [`Event::Tick`] at this time; replaces what an earlier one asked for.
-    WakeAt(Moment),
-}
-
-/// What the JobManager has to learn of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It exists, and this is its pod.
-    Changed(PodObservation),
-    /// It will never work (again). The JobManager is expected to release it.
-    Failed(Farewell),
-    /// It does not exist any more.
-    Gone(Farewell),
-}
 
 /// All workers of one cluster: what should be, what is, and what is under way.
 ///
@@ -169,8 +76,9 @@ pub struct Workers {
     by_name: BTreeMap<PodName, Worker>,
     /// Whether the existing pods are known; nothing is created or deleted before.
     is_listed: bool,
-    creates: CallBudget,
-    deletes: CallBudget,
+    starts: Starts,
+    deletes: CallBudget<()>,
+    failures: Failures,
     due: BTreeSet<(Moment, PodName)>,
     announced: Option<Moment>,
     departures: VecDeque<Departure>,
@@ -189,7 +97,8 @@ impl Workers {
             back_off,
             by_name: BTreeMap::new(),
             is_listed: false,
-            creates: CallBudget::new(options.max_parallel_creates),
+            starts: Starts::new(&options, back_off),
+            failures: Failures::default(),
             deletes: CallBudget::new(options.max_parallel_deletes),
             due: BTreeSet::new(),
             announced: None,
@@ -204,6 +113,7 @@ impl Workers {
     /// `now` never runs backwards.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.starts.brake.settle(now);
         match event {
             Event::WorkerRequested(request) => self.request(request, now, &mut actions),
             Event::WorkerReleased(name) => self.release(&name, now, &mut actions),
@@ -211,8 +121,10 @@ impl Workers {
             Event::PodChanged(pod) => self.observe(pod, Source::Watch, now, &mut actions),
             Event::PodGone { name, uid } => self.pod_gone(&name, &uid, now, &mut actions),
             Event::CreateSucceeded(pod) => {
-                self.call_ended(&pod.name);
+                let name = pod.name.clone();
+                self.call_ended(&name);
                 self.observe(pod, Source::AnswerToCreate, now, &mut actions);
+                self.create_succeeded(&name, now, &mut actions);
             }
             Event::CreateFailed { name, failure } => self.create_failed(&name, failure, now, &mut actions),
             Event::DeleteSucceeded(name) => self.delete_ended(&name, None, now, &mut actions),
@@ -270,7 +182,7 @@ impl Workers {
 
     /// How many creations and deletions are under way.
     pub fn calls_under_way(&self) -> (usize, usize) {
-        (self.creates.under_way(), self.deletes.under_way())
+        (self.starts.calls_under_way(), self.deletes.under_way())
     }
 
     fn situation_of(&self, name: &PodName, worker: &Worker, now: Moment) -> Situation {
@@ -278,7 +190,7 @@ impl Workers {
         if waits_for_list {
             return Situation::PodsNotListedYet;
         }
-        worker.situation(self.creates.is_queued(name), now)
+        worker.situation(self.awaited_start(name, worker, now), now)
     }
 
     fn request(&mut self, request: Arc<WorkerRequest>, now: Moment, actions: &mut Vec<Action>) {
@@ -294,20 +206,30 @@ impl Workers {
             }
             Some(_) => return,
         }
+        let is_replacement = self.starts.is_replacement(now);
+        if let Some(worker) = self.by_name.get_mut(&name) {
+            worker.is_replacement = is_replacement;
+        }
         self.doubt(&name, now);
         self.advance(&name, now, actions);
     }
 
     fn release(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
-        let Some(worker) = self.by_name.get_mut(name) else {
+        let Some(worker) = self.by_name.get(name) else {
             return;
         };
         let farewell = match &worker.demand {
-            Demand::Requested | Demand::Adopted => Farewell::Released,
+            Demand::Requested | Demand::Adopted => self.reason_of_release(worker, now),
             Demand::Lost { farewell, .. } => farewell.clone(),
             Demand::Released { .. } => return,
         };
-        worker.set_demand(Demand::Released { farewell }, now);
+        if let Farewell::NotRegistered { .. } = farewell {
+            self.failures.count(FailureCause::NotRegistered);
+        }
+        self.starts.brake.went(name);
+        if let Some(worker) = self.by_name.get_mut(name) {
+            worker.set_demand(Demand::Released { farewell }, now);
+        }
         self.advance(name, now, actions);
     }
 
@@ -342,10 +264,8 @@ impl Workers {
             Worker::found(&pod, now)
         });
         let news = worker.take_in(pod, source, &self.options, now);
-        actions.extend(news.map(|news| Action::Notify {
-            name: name.clone(),
-            news,
-        }));
+        self.assess(&name, now);
+        self.tell(&name, news, now, actions);
         self.advance(&name, now, actions);
     }
 
@@ -356,10 +276,7 @@ impl Workers {
         match &worker.pod {
             Some(pod) if pod.observation.uid == *uid => {
                 let news = worker.pod_is_gone(now);
-                actions.extend(news.map(|news| Action::Notify {
-                    name: name.clone(),
-                    news,
-                }));
+                self.tell(name, news, now, actions);
                 self.advance(name, now, actions);
             }
             Some(_) => {}
@@ -368,57 +285,26 @@ impl Workers {
         }
     }
 
+    /// Tells the JobManager; what it is told of a loss is a loss.
+    fn tell(&mut self, name: &PodName, news: Option<News>, now: Moment, actions: &mut Vec<Action>) {
+        let Some(news) = news else {
+            return;
+        };
+        if let News::Failed(farewell) | News::Gone(farewell) = &news {
+            self.lost(name, farewell, now);
+        }
+        let name = name.clone();
+        actions.push(Action::Notify { name, news });
+    }
+
     fn call_ended(&mut self, name: &PodName) -> Option<Call> {
         let call = self.by_name.get_mut(name)?.call.take();
         match call {
-            Some(Call::Create) => self.creates.give_back(),
+            Some(Call::Create) => self.starts.call_ended(),
             Some(Call::Delete(_)) => self.deletes.give_back(),
             None => {}
         }
         call
-    }
-
-    fn create_failed(
-        &mut self,
-        name: &PodName,
-        failure: CallFailure,
-        now: Moment,
-        actions: &mut Vec<Action>,
-    ) {
-        self.call_ended(name);
-        let Some(worker) = self.by_name.get_mut(name) else {
-            return;
-        };
-        if worker.pod.is_none() {
-            match failure {
-                CallFailure::Transient { retry_after, message } => {
-                    worker.failures = worker.failures.saturating_add(1);
-                    let delay = self.back_off.delay(name, worker.failures);
-                    worker.not_before = now + delay.max(retry_after.unwrap_or_default());
-                    worker.uncertain_until = Some(now + self.options.lost_answer_grace);
-                    worker.last_error = Some(message);
-                }
-                // It was the earlier request that was refused.
-                CallFailure::Permanent { .. } if worker.has_predecessor => worker.has_predecessor = false,
-                CallFailure::Permanent { message } if worker.demand == Demand::Requested => {
-                    let farewell = Farewell::Refused { message };
-                    worker.set_demand(
-                        Demand::Lost {
-                            told_at: now,
-                            farewell: farewell.clone(),
-                        },
-                        now,
-                    );
-                    let news = News::Failed(farewell);
-                    actions.push(Action::Notify {
-                        name: name.clone(),
-                        news,
-                    });
-                }
-                CallFailure::Permanent { .. } => {}
-            }
-        }
-        self.advance(name, now, actions);
     }
 
     fn delete_ended(
@@ -439,7 +325,7 @@ impl Workers {
                 let delay = match failure {
                     CallFailure::Transient { retry_after, .. } => self
                         .back_off
-                        .delay(name, pod.delete_failures)
+                        .delay(name.as_str(), pod.delete_failures)
                         .max(retry_after.unwrap_or_default()),
                     // Somebody may grant the permission later.
                     CallFailure::Permanent { .. } => self.options.longest_retry,
@@ -482,11 +368,12 @@ impl Workers {
             }
             self.advance(&name, now, actions);
         }
-        while let Some(name) = self.creates.pop_if_free().or_else(|| self.deletes.pop_if_free()) {
+        while let Some(name) = self.next_start(now).or_else(|| self.next_deletion()) {
             self.advance(&name, now, actions);
         }
         let first_due = self.due.first().map(|(at, _)| *at);
-        let next = first_due.into_iter().chain(self.doubts_due()).min();
+        let others = [self.doubts_due(), self.starts.due(now)];
+        let next = first_due.into_iter().chain(others.into_iter().flatten()).min();
         if self.announced.is_some_and(|announced| announced <= now) {
             self.announced = None;
         }
@@ -496,11 +383,20 @@ impl Workers {
         }
     }
 
+    fn next_deletion(&self) -> Option<PodName> {
+        let first = self.deletes.first().filter(|_| self.deletes.has_place());
+        first.cloned()
+    }
+
     /// Moves one worker one step towards what it should be.
     fn advance(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
-        if !self.is_listed {
-            return;
+        if self.is_listed {
+            self.take_next_step(name, now, actions);
         }
+        self.recount(name);
+    }
+
+    fn take_next_step(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
         let Some(worker) = self.by_name.get_mut(name) else {
             return;
         };
@@ -517,20 +413,18 @@ impl Workers {
             worker.due = due;
             self.due.extend(due.map(|at| (at, name.clone())));
         }
+        if step != Step::Create {
+            self.starts.leave(name);
+        }
+        if !matches!(step, Step::Delete(_)) {
+            self.deletes.leave(name);
+        }
         match step {
             Step::Rest | Step::LookAgain(_) => {}
-            Step::Create => {
-                let Some(request) = worker.request.clone() else {
-                    return;
-                };
-                if self.creates.take_or_queue(name) == Turn::Now {
-                    worker.call = Some(Call::Create);
-                    worker.has_predecessor = false;
-                    actions.push(Action::CreatePod(request));
-                }
-            }
+            Step::Create => self.start(name, now, actions),
             Step::Delete(uid) => {
-                if self.deletes.take_or_queue(name) == Turn::Now {
+                if self.deletes.has_place() {
+                    self.deletes.take(name);
                     worker.call = Some(Call::Delete(uid.clone()));
                     let why = match &worker.demand {
                         Demand::Lost { farewell, .. } | Demand::Released { farewell } => farewell.clone(),
@@ -541,6 +435,8 @@ impl Workers {
                         uid,
                         why,
                     });
+                } else {
+                    self.deletes.wait(name, ());
                 }
             }
             Step::Bury(farewell) => {
@@ -561,6 +457,8 @@ impl Workers {
         if let Some(due) = worker.due {
             self.due.remove(&(due, name.clone()));
         }
+        self.start_is_over(name, &worker);
+        self.deletes.leave(name);
         if self.departures.len() == DEPARTURES_KEPT {
             self.departures.pop_front();
         }

@@ -12,6 +12,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &FLINK_VERSION,
     &HEALTH_PORT,
     &START_DELAY,
+    &MAX_WORKERS,
     &RUNNER_PORT,
 ];
 
@@ -48,6 +49,13 @@ pub const RUNNER_PORT: ConfigOption<u16> = ConfigOption::new(
     "flink-k8s.runner.port",
     "8078",
     "Port of TaskManager pods by which our resource manager freezes, releases and assigns them.",
+);
+
+/// `flink-k8s.resource-manager.max-workers`: Largest number of TaskManager pods, counting those that are still ending; 0 sets no bound.
+pub const MAX_WORKERS: ConfigOption<u32> = ConfigOption::new(
+    "flink-k8s.resource-manager.max-workers",
+    "0",
+    "Largest number of TaskManager pods, counting those that are still ending; 0 sets no bound.",
 );
 
 /// Who starts and stops TaskManagers.

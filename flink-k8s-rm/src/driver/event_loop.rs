@@ -29,7 +29,7 @@ use super::options::ResourceManagerOptions;
 use super::pod_factory::PodFactory;
 use super::{demand, endpoint_ended, kube_calls, log};
 use crate::job_manager_view::JobManagerView;
-use crate::workers::{Action, CallFailure, Event, Moment, Workers};
+use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, Workers};
 use pods::Owner;
 
 /// How soon the pod watch is opened again, should its stream end.
@@ -206,6 +206,7 @@ impl Driver {
         let Some(owner) = &self.owner else {
             let message = "the cluster's Deployment is not known yet".to_owned();
             let failure = CallFailure::Transient {
+                cause: FailureCause::ApiServer,
                 retry_after: None,
                 message,
             };
@@ -220,11 +221,11 @@ impl Driver {
                 None
             }
             Err(refusal) => {
-                let message = kube_calls::chain(refusal.as_ref());
-                Some(Event::CreateFailed {
-                    name,
-                    failure: CallFailure::Permanent { message },
-                })
+                let failure = CallFailure::Permanent {
+                    cause: FailureCause::Invalid,
+                    message: kube_calls::chain(refusal.as_ref()),
+                };
+                Some(Event::CreateFailed { name, failure })
             }
         }
     }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::timeout;
 
-use crate::workers::{CallFailure, Event, PodObservation};
+use crate::workers::{CallFailure, Event, FailureCause, PodObservation};
 
 /// How soon the cluster's Deployment is looked up again after a failure.
 pub(super) const OWNER_LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -23,9 +23,11 @@ pub(super) async fn create(kube: Arc<dyn KubeClient>, name: PodName, pod: Pod, l
         Ok(Ok(stored)) => match PodObservation::read(&stored) {
             Ok(observation) if observation.name == name => return Event::CreateSucceeded(observation),
             Ok(other) => CallFailure::Permanent {
+                cause: FailureCause::Invalid,
                 message: format!("it was stored as pod {}", other.name),
             },
             Err(source) => CallFailure::Permanent {
+                cause: FailureCause::Invalid,
                 message: chain(&source),
             },
         },
@@ -40,10 +42,12 @@ pub(super) async fn delete(kube: Arc<dyn KubeClient>, name: PodName, uid: Uid, l
     let failure = match timeout(limit, kube.delete_pod(&name, &uid)).await {
         Ok(Ok(())) => return Event::DeleteSucceeded(name),
         Ok(Err(source)) if source.is_transient() => CallFailure::Transient {
+            cause: FailureCause::ApiServer,
             retry_after: None,
             message: chain(&source),
         },
         Ok(Err(source)) => CallFailure::Permanent {
+            cause: FailureCause::Forbidden,
             message: chain(&source),
         },
         Err(_) => no_answer(limit),
@@ -107,29 +111,36 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 fn create_failure(error: &CreateObjectError) -> CallFailure {
     let message = chain(error);
-    match error {
+    let (cause, retry_after) = match error {
+        CreateObjectError::AlreadyExists { .. } => (FailureCause::NameTaken, None),
+        CreateObjectError::QuotaExhausted { .. } => (FailureCause::QuotaExhausted, None),
+        CreateObjectError::Forbidden { .. } => (FailureCause::Forbidden, None),
+        CreateObjectError::Invalid { .. } => (FailureCause::Invalid, None),
         CreateObjectError::Api {
-            retry_after_seconds, ..
-        } if error.is_transient() => {
-            let retry_after = retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-            CallFailure::Transient { retry_after, message }
+            retry_after_seconds: Some(seconds),
+            ..
+        } => {
+            let wish = Duration::from_secs((*seconds).into());
+            (FailureCause::RateLimited, Some(wish))
         }
-        // A pod of an earlier cluster of this name is on its way out.
-        CreateObjectError::AlreadyExists { .. } => CallFailure::Transient {
-            retry_after: None,
+        _ => (FailureCause::ApiServer, None),
+    };
+    // A pod of an earlier cluster of this name is on its way out.
+    if error.is_transient() || cause == FailureCause::NameTaken {
+        CallFailure::Transient {
+            cause,
+            retry_after,
             message,
-        },
-        _ if error.is_transient() => CallFailure::Transient {
-            retry_after: None,
-            message,
-        },
-        _ => CallFailure::Permanent { message },
+        }
+    } else {
+        CallFailure::Permanent { cause, message }
     }
 }
 
 fn no_answer(limit: Duration) -> CallFailure {
     let message = format!("the API server did not answer within {limit:?}");
     CallFailure::Transient {
+        cause: FailureCause::ApiServer,
         retry_after: None,
         message,
     }

@@ -16,7 +16,7 @@ pub(super) fn failure(event: &Event) {
         CallFailure::Transient { message, .. } => {
             warn!(call, pod = %name, error = message, "a call to the API server failed, it will be repeated");
         }
-        CallFailure::Permanent { message } => {
+        CallFailure::Permanent { message, .. } => {
             error!(call, pod = %name, error = message, "the API server refused a call");
         }
     }

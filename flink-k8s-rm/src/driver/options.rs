@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, InvalidOptionValue, flink_k8s_options, kubernetes_options, resource_manager_options,
+};
 use flink_k8s_core::namespace::Namespace;
 
 use crate::workers::WorkersOptions;
@@ -37,6 +40,29 @@ impl ResourceManagerOptions {
         }
     }
 
+    /// Takes over every setting of Flink's configuration that concerns workers.
+    ///
+    /// # Errors
+    ///
+    /// See [`InvalidOptionValue`].
+    pub fn with_configuration(
+        mut self,
+        configuration: &FlinkConfiguration,
+    ) -> Result<Self, InvalidOptionValue> {
+        let workers = &mut self.workers;
+        workers.start_delay = configuration.get(&flink_k8s_options::START_DELAY)?;
+        let max_workers = configuration.get(&flink_k8s_options::MAX_WORKERS)?;
+        workers.max_workers = usize::try_from(max_workers).ok().filter(|max| *max > 0);
+        let failure_rate = configuration.get(&resource_manager_options::START_WORKER_MAX_FAILURE_RATE)?;
+        workers.max_start_failures = failures_at(failure_rate);
+        workers.start_retry_interval =
+            configuration.get(&resource_manager_options::START_WORKER_RETRY_INTERVAL)?;
+        workers.registration_timeout =
+            configuration.get(&resource_manager_options::TASK_MANAGER_REGISTRATION_TIMEOUT)?;
+        self.node_name_label = configuration.get(&kubernetes_options::NODE_NAME_LABEL)?;
+        Ok(self)
+    }
+
     /// Sets the start delay (`flink-k8s.resource-manager.start-delay`).
     #[must_use]
     pub fn with_start_delay(mut self, start_delay: Duration) -> Self {
@@ -49,5 +75,57 @@ impl ResourceManagerOptions {
     pub fn with_node_name_label(mut self, label: String) -> Self {
         self.node_name_label = label;
         self
+    }
+}
+
+/// The number of failures that reaches this rate a minute. A rate that is not positive, which the
+/// JobManager refuses, counts as one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and no more failures than that happen"
+)]
+fn failures_at(rate: f64) -> usize {
+    rate.ceil().max(1.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flink_k8s_core::configuration::Origin;
+
+    fn options(settings: &[(&str, &str)]) -> Result<WorkersOptions, InvalidOptionValue> {
+        let mut configuration = FlinkConfiguration::new();
+        for (key, value) in settings {
+            configuration.set(*key, *value, Origin::CommandLine);
+        }
+        let options = ResourceManagerOptions::new("orders".parse().unwrap(), "default".parse().unwrap());
+        Ok(options.with_configuration(&configuration)?.workers)
+    }
+
+    #[test]
+    fn what_is_not_set_is_as_in_flink() {
+        let jitter_seed = 0;
+        let workers = WorkersOptions {
+            jitter_seed,
+            ..options(&[]).unwrap()
+        };
+        assert_eq!(workers, WorkersOptions::default());
+    }
+
+    #[test]
+    fn settings_of_flink_and_ours_are_taken_over() {
+        let workers = options(&[
+            ("flink-k8s.resource-manager.max-workers", "500"),
+            ("resourcemanager.start-worker.max-failure-rate", "2.5"),
+            ("resourcemanager.start-worker.retry-interval", "7 s"),
+            ("resourcemanager.taskmanager-registration.timeout", "90 s"),
+        ])
+        .unwrap();
+        assert_eq!(workers.max_workers, Some(500));
+        assert_eq!(workers.max_start_failures, 3);
+        assert_eq!(workers.start_retry_interval, Duration::from_secs(7));
+        assert_eq!(workers.registration_timeout, Duration::from_secs(90));
+        assert!(options(&[("flink-k8s.resource-manager.max-workers", "many")]).is_err());
     }
 }

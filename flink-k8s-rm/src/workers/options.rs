@@ -25,6 +25,17 @@ pub struct WorkersOptions {
     pub longest_retry: Duration,
     /// Decides the jitter of the delays; instances with different seeds do not retry in step.
     pub jitter_seed: u64,
+    /// The largest number of pods, counting those that are on their way out; `None` sets no bound.
+    pub max_workers: Option<usize>,
+    /// Workers that may fail to start within a minute, before a pause. 10, as in Flink.
+    pub max_start_failures: usize,
+    /// The first pause after that; each further one is twice as long, up to `longest_retry`. 3 s, as in
+    /// Flink.
+    pub start_retry_interval: Duration,
+    /// For how long a worker has to run so that its end is not a failure to start. 30 s.
+    pub proven_after: Duration,
+    /// After which time the JobManager gives up a worker that does not register. 5 min, as in Flink.
+    pub registration_timeout: Duration,
     /// How soon the watch has to show a pod that was created, before its creation is repeated. 30 s,
     /// doubled each time.
     pub seen_within: Duration,
@@ -53,6 +64,11 @@ impl Default for WorkersOptions {
             first_retry: Duration::from_millis(500),
             longest_retry: Duration::from_secs(30),
             jitter_seed: 0,
+            max_workers: None,
+            max_start_failures: 10,
+            start_retry_interval: Duration::from_secs(3),
+            proven_after: Duration::from_secs(30),
+            registration_timeout: Duration::from_secs(300),
             seen_within: Duration::from_secs(30),
             lost_answer_grace: Duration::from_secs(60),
             deletion_check: Duration::from_secs(60),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Moment;
+use super::failure_cause::FailureCause;
 use super::reason::{Farewell, Situation};
 use super::worker::{Demand, Worker};
 
@@ -23,6 +24,8 @@ pub struct WorkerStatus {
     pub node: Option<String>,
     /// How often creating its pod has failed in a row.
     pub create_failures: u32,
+    /// What keeps it from running, or why it goes, if that is a failure.
+    pub cause: Option<FailureCause>,
 }
 
 /// A worker that went lately.
@@ -32,6 +35,8 @@ pub struct Departure {
     pub name: String,
     /// Why it went.
     pub reason: String,
+    /// The kind of failure, if it was one.
+    pub cause: Option<FailureCause>,
     /// How many seconds after the start of the resource manager.
     pub at_seconds: u64,
 }
@@ -52,6 +57,7 @@ impl WorkerStatus {
             uid: observation.map(|pod| pod.uid.to_string()),
             node: observation.and_then(|pod| pod.node.clone()),
             create_failures: worker.failures,
+            cause: situation.cause(),
         }
     }
 }
@@ -62,6 +68,7 @@ impl Departure {
         Self {
             name: name.to_owned(),
             reason: farewell.to_string(),
+            cause: farewell.cause(),
             at_seconds,
         }
     }

@@ -1,6 +1,10 @@
 //! Sentences about the state machine, each on a world without input or output.
 
+use std::time::Duration;
+
 use super::*;
+
+mod failing;
 
 const NAME: &str = "orders-taskmanager-1-1";
 
@@ -13,8 +17,13 @@ struct World {
 impl World {
     /// Nothing exists, and that is known.
     fn empty() -> Self {
+        Self::with(WorkersOptions::default())
+    }
+
+    /// The same with other delays and limits.
+    fn with(options: WorkersOptions) -> Self {
         let mut world = Self {
-            workers: Workers::new(WorkersOptions::default()),
+            workers: Workers::new(options),
             now: Moment::START,
         };
         world.after(0, Event::PodsRelisted(Vec::new()));
@@ -124,6 +133,7 @@ fn gone(uid: &str) -> Event {
 
 fn lost_answer() -> Event {
     let failure = CallFailure::Transient {
+        cause: FailureCause::ApiServer,
         retry_after: None,
         message: "timed out".to_owned(),
     };
@@ -198,6 +208,7 @@ fn the_api_server_decides_how_long_to_wait_if_it_asks_for_longer() {
     world.after(250, Event::Tick);
     let retry_after = Some(Duration::from_secs(90));
     let failure = CallFailure::Transient {
+        cause: FailureCause::RateLimited,
         retry_after,
         message: "too many requests".to_owned(),
     };
@@ -223,6 +234,7 @@ fn a_refused_pod_is_reported_with_the_reason_and_not_tried_again() {
     world.after(0, requested(NAME));
     world.after(250, Event::Tick);
     let failure = CallFailure::Permanent {
+        cause: FailureCause::Forbidden,
         message: "no such service account".to_owned(),
     };
     let told = world.after(
@@ -285,6 +297,7 @@ fn a_released_worker_is_deleted_until_it_is_gone() {
     let mut world = World::with_running_pod();
     assert_eq!(world.after(5, released()), [format!("delete {NAME} a")]);
     let failure = CallFailure::Transient {
+        cause: FailureCause::ApiServer,
         retry_after: None,
         message: "500".to_owned(),
     };
@@ -444,6 +457,7 @@ fn a_pod_that_the_watch_shows_late_is_deleted_if_its_worker_was_released_meanwhi
     let mut world = World::with_created_pod();
     assert_eq!(world.after(30_000, Event::Tick), [format!("create {NAME}")]);
     let failure = CallFailure::Permanent {
+        cause: FailureCause::Forbidden,
         message: "forbidden".to_owned(),
     };
     world.after(

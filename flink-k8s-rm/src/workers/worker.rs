@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flink_k8s_core::kube_client::Uid;
 
+use super::failure_cause::FailureCause;
 use super::options::WorkersOptions;
 use super::pod_observation::{PodObservation, PodStage};
 use super::reason::{Farewell, Situation};
@@ -12,6 +13,7 @@ use super::{Moment, News, WorkerRequest};
 
 /// Everything known of one worker. The fields are facts; what to do follows from them alone.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Worker {
     pub(super) demand: Demand,
     /// Since when the demand is what it is.
@@ -34,13 +36,25 @@ pub(super) struct Worker {
     pub(super) failures: u32,
     /// How often the watch has failed to show a pod that was created.
     pub(super) unseen: u32,
-    pub(super) last_error: Option<String>,
+    pub(super) last_error: Option<(FailureCause, String)>,
     /// Whether a JobManager found it when it started, instead of asking for it.
     pub(super) is_recovered: bool,
     /// Whether it is not created before a job is seen to wait for slots.
     pub(super) is_held_back: bool,
     /// When this worker is looked at again although nothing happened.
     pub(super) due: Option<Moment>,
+    /// Whether it was requested in place of a worker that was lost.
+    pub(super) is_replacement: bool,
+    /// Whether it waits because the like of it was refused.
+    pub(super) is_like_refused: bool,
+    /// Whether it is counted among those of which a pod exists.
+    pub(super) is_counted: bool,
+    /// Since when its pod has had a node.
+    pub(super) scheduled_at: Option<Moment>,
+    /// Since when its pod has been running.
+    pub(super) running_since: Option<Moment>,
+    /// What keeps its pod from running, or did last.
+    pub(super) trouble: Option<FailureCause>,
 }
 
 /// What the JobManager wants of a worker.
@@ -146,6 +160,12 @@ impl Worker {
             is_recovered: false,
             is_held_back: false,
             due: None,
+            is_replacement: false,
+            is_like_refused: false,
+            is_counted: false,
+            scheduled_at: None,
+            running_since: None,
+            trouble: None,
         }
     }
 
@@ -201,6 +221,9 @@ impl Worker {
             // The watch was faster than the answer and knows better.
             Source::AnswerToCreate if is_gone || is_known => return None,
             Source::Watch | Source::AnswerToCreate => {}
+        }
+        if !is_known {
+            (self.scheduled_at, self.running_since, self.trouble) = (None, None, None);
         }
         let known = self.pod.take();
         if let Some(other) = known.as_ref().filter(|_| !is_known) {
@@ -340,8 +363,8 @@ impl Worker {
         }
     }
 
-    /// Why the worker is where it is.
-    pub(super) fn situation(&self, is_queued: bool, now: Moment) -> Situation {
+    /// Why the worker is where it is; without a pod it may await something.
+    pub(super) fn situation(&self, awaited: Option<Situation>, now: Moment) -> Situation {
         match &self.demand {
             Demand::Lost { farewell, .. } | Demand::Released { farewell } => {
                 return Situation::Leaving(farewell.clone());
@@ -352,16 +375,17 @@ impl Worker {
             return Situation::PredecessorMustGo;
         }
         let Some(pod) = &self.pod else {
-            return match &self.last_error {
+            return match (&self.last_error, awaited) {
                 _ if self.call.is_some() => Situation::BeingCreated,
                 _ if self.is_held_back => Situation::HeldBack,
-                _ if is_queued => Situation::Queued,
-                Some(message) => Situation::BackingOff {
+                (_, Some(awaited)) => awaited,
+                (Some((cause, message)), None) => Situation::BackingOff {
                     failures: self.failures,
                     left: self.not_before.since(now),
+                    cause: *cause,
                     message: message.clone(),
                 },
-                None => Situation::StartDelay {
+                (None, None) => Situation::StartDelay {
                     left: self.not_before.since(now),
                 },
             };
@@ -373,6 +397,7 @@ impl Worker {
                 message: unschedulable.clone(),
             },
             PodStage::Starting { waiting } => Situation::Starting {
+                cause: FailureCause::of_stage(&pod.observation.stage),
                 message: waiting.clone(),
             },
             PodStage::Running => Situation::Running,

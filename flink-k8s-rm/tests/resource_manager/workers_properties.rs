@@ -12,8 +12,8 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use flink_k8s_rm::workers::{
-    Action, CallFailure, Event, Farewell, Moment, News, PodObservation, PodStage, Termination, Workers,
-    WorkersOptions,
+    Action, CallFailure, Event, FailureCause, Farewell, Moment, News, PodObservation, PodStage, Termination,
+    Workers, WorkersOptions,
 };
 use proptest::prelude::*;
 
@@ -451,6 +451,7 @@ impl World {
                 self.fail(
                     index,
                     CallFailure::Permanent {
+                        cause: FailureCause::Forbidden,
                         message: "forbidden".to_owned(),
                     },
                 );
@@ -486,6 +487,7 @@ impl World {
 
 fn transient() -> CallFailure {
     CallFailure::Transient {
+        cause: FailureCause::ApiServer,
         retry_after: None,
         message: "timed out".to_owned(),
     }

@@ -1,0 +1,51 @@
+//! What is to be done about workers.
+
+use std::sync::Arc;
+
+use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::pod_name::PodName;
+
+use super::pod_observation::PodObservation;
+use super::reason::Farewell;
+use super::{Moment, WorkerRequest};
+
+/// Something to do. Each call is answered by exactly one event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Create the pod of this request; answer with [`Event::CreateSucceeded`](super::Event::CreateSucceeded) or [`Event::CreateFailed`](super::Event::CreateFailed).
+    CreatePod(Arc<WorkerRequest>),
+    /// Delete this pod and no other of its name; answer with [`Event::DeleteSucceeded`](super::Event::DeleteSucceeded) or
+    /// [`Event::DeleteFailed`](super::Event::DeleteFailed).
+    DeletePod {
+        /// Its name.
+        name: PodName,
+        /// Its uid.
+        uid: Uid,
+        /// Why it goes.
+        why: Farewell,
+    },
+    /// Tell the JobManager.
+    Notify {
+        /// The worker.
+        name: PodName,
+        /// What is new about it.
+        news: News,
+    },
+    /// Find out whether jobs wait for slots; answer with [`Event::SlotsWanted`](super::Event::SlotsWanted) or
+    /// [`Event::DemandUnknown`](super::Event::DemandUnknown).
+    LookAtDemand,
+    /// Send [`Event::Tick`](super::Event::Tick) at this time; replaces what an earlier one asked for.
+    WakeAt(Moment),
+}
+
+/// What the JobManager has to learn of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It exists, and this is its pod.
+    Changed(PodObservation),
+    /// It will never work (again). The JobManager is expected to release it.
+    Failed(Farewell),
+    /// It does not exist any more.
+    Gone(Farewell),
+}
