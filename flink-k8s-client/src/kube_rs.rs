@@ -3,6 +3,7 @@
 mod call;
 mod connect;
 mod failure;
+mod leases;
 mod manifests;
 mod objects;
 mod pod_watch;
@@ -12,13 +13,14 @@ use std::collections::BTreeSet;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
     AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, ObjectKind,
-    ObjectReference, PodEvent, ReadError, Uid,
+    ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Client;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions};
@@ -289,6 +291,20 @@ impl KubeClient for KubeRsClient {
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
         self.delete::<Pod>(ObjectKind::Pod, pod.as_str(), uid, DeleteParams::default())
             .await
+    }
+
+    async fn find_lease(&self, cluster_id: &ClusterId) -> Result<Option<Lease>, ReadError> {
+        let name = cluster_id.resource_manager_lease_name();
+        let found = self.find(&name).await;
+        found.map_err(|error| read_error(&format!("Lease {name}"), &self.namespace, error))
+    }
+
+    async fn create_lease(&self, lease: &Lease) -> Result<Lease, CreateObjectError> {
+        self.create(ObjectKind::Lease, lease).await
+    }
+
+    async fn replace_lease(&self, lease: &Lease) -> Result<Lease, ReplaceObjectError> {
+        self.replaced_lease(lease).await
     }
 
     fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {

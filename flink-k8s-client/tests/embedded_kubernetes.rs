@@ -13,14 +13,17 @@ use flink_k8s_client::tunnel::{Tunnel, TunnelError};
 use flink_k8s_core::cluster_descriptor::{ClientFiles, ClusterDescriptor, ClusterSpecification, DeployError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
-use flink_k8s_core::kube_client::{CreateObjectError, KubeClient, ObjectReference, PodEvent, Uid};
+use flink_k8s_core::kube_client::{
+    CreateObjectError, KubeClient, ObjectReference, PodEvent, ReplaceObjectError, Uid,
+};
 use flink_k8s_core::labels;
 use flink_k8s_local::test_cluster::TestCluster;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time;
 use wiremock::matchers::path;
@@ -482,5 +485,79 @@ async fn objects_print_with_kind_and_namespace() {
             .map(ObjectReference::to_string)
             .any(|object| object == expected)
     );
+    bench.cluster.shutdown().await;
+}
+
+fn lease(holder: &str, version: Option<&str>) -> Lease {
+    let spec = json!({
+        "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 1,
+        "renewTime": "2026-01-02T03:04:05.123456Z",
+    });
+    let metadata = json!({"name": orders().resource_manager_lease_name(), "resourceVersion": version});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+}
+
+#[tokio::test]
+async fn of_two_that_replace_a_lease_at_the_same_version_one_is_told_that_it_changed() {
+    let bench = Bench::new(TestCluster::start().await).await;
+    assert_eq!(bench.kube.find_lease(&orders()).await.unwrap(), None);
+    let created = bench.kube.create_lease(&lease("a", None)).await.unwrap();
+    let taken = bench.kube.create_lease(&lease("b", None)).await.unwrap_err();
+    assert!(
+        matches!(taken, CreateObjectError::AlreadyExists { .. }),
+        "{taken:?}"
+    );
+
+    let version = created.metadata.resource_version.as_deref();
+    let renewed = bench.kube.replace_lease(&lease("b", version)).await.unwrap();
+    assert_ne!(renewed.metadata.resource_version.as_deref(), version);
+    let late = bench.kube.replace_lease(&lease("c", version)).await.unwrap_err();
+    assert!(
+        matches!(late, ReplaceObjectError::Changed { .. }) && !late.is_transient(),
+        "{late:?}"
+    );
+    insta::assert_snapshot!(
+        bench.text(&late),
+        @"Lease NAMESPACE/orders-resource-manager was changed in the meantime"
+    );
+    let found = bench.kube.find_lease(&orders()).await.unwrap().unwrap();
+    let spec = found.spec.unwrap();
+    assert_eq!(spec.holder_identity.as_deref(), Some("b"));
+    let time = serde_json::to_value(spec.renew_time).unwrap();
+    assert_eq!(
+        time, "2026-01-02T03:04:05.123456Z",
+        "six digits, as Kubernetes demands"
+    );
+
+    bench
+        .api::<Lease>()
+        .delete(&orders().resource_manager_lease_name(), &DeleteParams::default())
+        .await
+        .unwrap();
+    let gone = bench
+        .kube
+        .replace_lease(&lease("b", found.metadata.resource_version.as_deref()))
+        .await
+        .unwrap_err();
+    assert!(matches!(gone, ReplaceObjectError::Changed { .. }), "{gone:?}");
+    if bench.cluster.is_embedded() {
+        bench.fail("update", "leases", 503).await;
+        let away = bench
+            .kube
+            .replace_lease(&lease("b", Some("1")))
+            .await
+            .unwrap_err();
+        assert!(away.is_transient(), "{away:?}");
+        bench.fail("update", "leases", 403).await;
+        let forbidden = bench
+            .kube
+            .replace_lease(&lease("b", Some("1")))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(forbidden, ReplaceObjectError::Forbidden { .. }),
+            "{forbidden:?}"
+        );
+    }
     bench.cluster.shutdown().await;
 }

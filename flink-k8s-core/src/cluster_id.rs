@@ -73,6 +73,11 @@ impl ClusterId {
         format!("flink-config-{}", self.0)
     }
 
+    /// Name of the Lease by which resource managers agree on who acts, `<cluster-id>-resource-manager`.
+    pub fn resource_manager_lease_name(&self) -> String {
+        format!("{}-resource-manager", self.0)
+    }
+
     /// Name of the ConfigMap that holds the TaskManager's pod template, `pod-template-<cluster-id>`.
     pub fn pod_template_config_map_name(&self) -> String {
         format!("pod-template-{}", self.0)

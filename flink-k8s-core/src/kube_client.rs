@@ -5,6 +5,7 @@ use std::fmt;
 
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 
 use crate::cluster_id::ClusterId;
@@ -126,6 +127,36 @@ pub trait KubeClient: Send + Sync {
     /// See [`DeleteError`].
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
+    /// The Lease by which the resource managers of this cluster agree on who acts, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn find_lease(&self, cluster_id: &ClusterId) -> Result<Option<Lease>, ReadError>;
+
+    /// Creates a Lease and returns it as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateObjectError::AlreadyExists`] when the name is taken; nothing was changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the Lease may exist.
+    async fn create_lease(&self, lease: &Lease) -> Result<Lease, CreateObjectError>;
+
+    /// Replaces a Lease and returns it as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceObjectError::Changed`] when it is not at the version that `lease` carries; nothing was
+    /// changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the Lease may be replaced.
+    async fn replace_lease(&self, lease: &Lease) -> Result<Lease, ReplaceObjectError>;
+
     /// What happens to the TaskManager pods of this cluster, without end.
     ///
     /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are
@@ -207,6 +238,8 @@ pub enum ObjectKind {
     ConfigMap,
     /// `v1` Secret.
     Secret,
+    /// `coordination.k8s.io/v1` Lease.
+    Lease,
 }
 
 impl ObjectKind {
@@ -219,6 +252,7 @@ impl ObjectKind {
             Self::Service => "Service",
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
+            Self::Lease => "Lease",
         }
     }
 }
@@ -303,6 +337,46 @@ impl CreateObjectError {
         match self {
             Self::AlreadyExists { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => false,
             Self::QuotaExhausted { .. } => true,
+            Self::Api { transient, .. } => *transient,
+        }
+    }
+}
+
+/// Why an object was not replaced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceObjectError {
+    /// It changed since it was read, or it is gone.
+    #[error("{object} was changed in the meantime")]
+    Changed {
+        /// What was to be replaced.
+        object: ObjectReference,
+    },
+    /// The user or the service account may not replace it.
+    #[error("not allowed to replace {object}: {message}")]
+    Forbidden {
+        /// What was to be replaced.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server could not be reached, did not answer in time, or failed.
+    #[error("cannot replace {object}")]
+    Api {
+        /// What was to be replaced.
+        object: ObjectReference,
+        /// Whether the same call may succeed later although nobody changes anything.
+        transient: bool,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+impl ReplaceObjectError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Changed { .. } | Self::Forbidden { .. } => false,
             Self::Api { transient, .. } => *transient,
         }
     }

@@ -9,6 +9,7 @@ pub mod bearer_token;
 pub mod driver;
 pub mod endpoint;
 mod job_manager_view;
+pub mod leadership;
 pub mod runner_client;
 pub mod worker_request;
 pub mod workers;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
     AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, ObjectKind,
-    ObjectReference, PodEvent, ReadError, Uid,
+    ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -16,6 +16,7 @@ use flink_k8s_rm::driver::{PodFactory, ResourceManagerHandle};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -53,6 +54,7 @@ struct State {
     outage: Option<Fault>,
     watchers: Vec<mpsc::UnboundedSender<PodEvent>>,
     watch_is_cut: bool,
+    lease: Option<Lease>,
 }
 
 impl FakeCluster {
@@ -138,6 +140,34 @@ impl FakeCluster {
         self.state().store(pod);
     }
 
+    fn lease(&self) -> Option<Lease> {
+        self.state().lease.clone()
+    }
+
+    async fn read_lease(&self) -> Result<Option<Lease>, ReadError> {
+        let outage = self.state().outage;
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        match outage {
+            None => Ok(self.lease()),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(_) => Err(ReadError::Api {
+                what: "Lease".to_owned(),
+                namespace: self.namespace(),
+                transient: true,
+                source: "the server is away".into(),
+            }),
+        }
+    }
+
+    async fn admit_lease_write(&self) -> Option<Fault> {
+        let outage = self.state().outage;
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        if outage == Some(Fault::Hangs) {
+            std::future::pending::<()>().await;
+        }
+        outage
+    }
+
     async fn admit(&self) -> Option<Fault> {
         let fault = {
             let mut state = self.state();
@@ -168,6 +198,19 @@ impl State {
         self.created.push(name);
         self.announce(&PodEvent::Applied(Box::new(pod.clone())));
         pod
+    }
+
+    /// Stores the Lease if it carries the version of the one that is there.
+    fn write_lease(&mut self, lease: &Lease) -> Option<Lease> {
+        let version_of = |lease: &Lease| lease.metadata.resource_version.clone();
+        if self.lease.as_ref().and_then(version_of) != version_of(lease) {
+            return None;
+        }
+        self.uids_given += 1;
+        let mut stored = lease.clone();
+        stored.metadata.resource_version = Some(self.uids_given.to_string());
+        self.lease = Some(stored.clone());
+        Some(stored)
     }
 
     fn set_status(&mut self, name: &str, status: Value) {
@@ -319,6 +362,49 @@ impl KubeClient for FakeCluster {
             state.remove(pod.as_str());
         }
         if fault.is_none() { Ok(()) } else { Err(lost()) }
+    }
+
+    async fn find_lease(&self, _: &ClusterId) -> Result<Option<Lease>, ReadError> {
+        self.read_lease().await
+    }
+
+    async fn create_lease(&self, lease: &Lease) -> Result<Lease, CreateObjectError> {
+        let fault = self.admit_lease_write().await;
+        let object = reference("lease");
+        let refused = |object| CreateObjectError::Api {
+            object,
+            transient: true,
+            retry_after_seconds: None,
+            source: "500 Internal Server Error".into(),
+        };
+        if matches!(fault, Some(Fault::Fails | Fault::Hangs | Fault::Refuses)) {
+            return Err(refused(object));
+        }
+        let stored = self.state().write_lease(lease);
+        match stored {
+            None => Err(CreateObjectError::AlreadyExists { object }),
+            Some(_) if fault.is_some() => Err(refused(object)),
+            Some(stored) => Ok(stored),
+        }
+    }
+
+    async fn replace_lease(&self, lease: &Lease) -> Result<Lease, ReplaceObjectError> {
+        let fault = self.admit_lease_write().await;
+        let object = reference("lease");
+        let refused = |object| ReplaceObjectError::Api {
+            object,
+            transient: true,
+            source: "500 Internal Server Error".into(),
+        };
+        if matches!(fault, Some(Fault::Fails | Fault::Hangs | Fault::Refuses)) {
+            return Err(refused(object));
+        }
+        let stored = self.state().write_lease(lease);
+        match stored {
+            None => Err(ReplaceObjectError::Changed { object }),
+            Some(_) if fault.is_some() => Err(refused(object)),
+            Some(stored) => Ok(stored),
+        }
     }
 
     fn watch_task_manager_pods(&self, _cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
