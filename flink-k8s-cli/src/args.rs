@@ -76,8 +76,11 @@ pub(crate) enum Command {
 remove such a cluster with `kubectl delete -f`, which takes all of them."
     )]
     Render(RenderCommand),
-    /// Show how a running session cluster differs from what the configuration wants
-    #[command(after_help = "EXIT CODES: 0 no difference, 1 some, 3 a failure outside.")]
+    /// Show how a running cluster differs from what the configuration wants
+    #[command(after_help = "For an application cluster say so, and repeat its job:
+  flink-k8s diff -t kubernetes-application -Dkubernetes.cluster-id=orders local:///opt/flink/usrlib/job.jar --in s3://a
+
+EXIT CODES: 0 no difference, 1 some, 3 a failure outside.")]
     Diff(DiffArguments),
     /// A Kubernetes on this machine for trying and testing; its pods are processes of yours
     #[command(subcommand)]

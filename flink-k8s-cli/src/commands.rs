@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod config_check;
 pub(crate) mod config_list;
+pub(crate) mod dry_run;
 pub(crate) mod job;
 pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;

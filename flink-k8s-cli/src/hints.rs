@@ -1,6 +1,6 @@
 //! What to do about an error, and whose fault it is.
 
-use flink_k8s_client::kube_rs::ConnectError;
+use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
@@ -64,6 +64,9 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
                 "set KUBECONFIG or -Dkubernetes.config.file to the kubeconfig of your Kubernetes; to try without one, \
                  see `flink-k8s local up --help`",
             );
+        }
+        if matches!(cause.downcast_ref(), Some(CallError::Connection { .. })) {
+            return Some("is that Kubernetes running? `kubectl cluster-info` shows the address that is tried");
         }
         let forbidden = matches!(cause.downcast_ref(), Some(ReadError::Forbidden { .. }))
             || matches!(cause.downcast_ref(), Some(DeleteError::Forbidden { .. }))

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 
-use super::DynamicProperties;
 use super::offline::ApplicationArguments;
+use super::{DryRun, DynamicProperties};
 
 /// Starts a session cluster, or attaches to one.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ pub(crate) struct KubernetesSessionArguments {
         value_name = "TARGET"
     )]
     pub(crate) target: Option<String>,
+    /// Only ask: `server` lets Kubernetes check every object without storing it, `client` asks nobody
+    #[arg(long, value_enum, value_name = "WHERE")]
+    pub(crate) dry_run: Option<DryRun>,
 }
 
 /// Starts a cluster for one job.

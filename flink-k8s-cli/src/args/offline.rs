@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{DynamicProperties, OutputFormat};
 
@@ -102,9 +102,22 @@ pub(crate) struct ApplicationArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct DiffArguments {
-    #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    /// What kind of cluster it is [default: execution.target, else kubernetes-session]
+    #[arg(short, long, value_enum, value_name = "TARGET")]
+    pub(crate) target: Option<DiffTarget>,
     /// Print the differences as text or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,
+    /// The job of an application cluster, as it was given when the cluster was made
+    #[command(flatten)]
+    pub(crate) application: ApplicationArguments,
+}
+
+/// What kind of cluster is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DiffTarget {
+    /// A session cluster.
+    KubernetesSession,
+    /// An application cluster.
+    KubernetesApplication,
 }

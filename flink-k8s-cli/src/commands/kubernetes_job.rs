@@ -13,7 +13,7 @@ pub(crate) async fn run(printer: &Printer, arguments: KubernetesJobArguments) ->
     let mut arguments = arguments.application;
     let dynamic = std::mem::take(&mut arguments.dynamic);
     let mut connection = Connection::open(printer, dynamic).await?;
-    session_start::name_the_cluster(printer, &mut connection)?;
+    session_start::name_the_cluster(printer, &mut connection.configuration)?;
     let application = render::application(&mut connection.configuration, arguments);
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())

@@ -3,14 +3,14 @@
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, deployment_options, kubernetes_options};
-use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::job_manager::{APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification};
 use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
 use serde_json::json;
 
-use crate::args::offline::{ApplicationArguments, DiffArguments, ObjectArguments, RenderCommand};
+use crate::args::offline::{ApplicationArguments, DiffArguments, DiffTarget, ObjectArguments, RenderCommand};
 use crate::args::{DynamicProperties, OutputFormat};
 use crate::connection::Connection;
 use crate::effective_configuration;
@@ -26,12 +26,8 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
         }
         RenderCommand::Application(mut arguments) => {
             let dynamic = std::mem::take(&mut arguments.dynamic);
-            let mut specification = specification(printer, dynamic).await?;
-            let application = application(&mut specification.configuration, arguments);
-            cluster(&JobManagerSpecification::application(
-                &specification,
-                &application,
-            )?)?
+            let specification = specification(printer, dynamic).await?;
+            wanted(DiffTarget::KubernetesApplication, specification, arguments)?
         }
         RenderCommand::Taskmanager(ObjectArguments { dynamic }) => {
             let specification = specification(printer, dynamic).await?;
@@ -95,11 +91,13 @@ fn task_manager(specification: &ClusterSpecification) -> anyhow::Result<Manifest
 
 /// Compares each object with the one of its name that runs.
 pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let mut application = arguments.application;
+    let connection = Connection::open(printer, std::mem::take(&mut application.dynamic)).await?;
+    let target = diff_target(arguments.target, &connection.configuration)?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
-    let wanted = cluster(&JobManagerSpecification::session(&specification)?)?;
+    let wanted = wanted(target, specification, application)?;
     let mut found: Vec<(&ManifestObject, Option<Vec<Difference>>)> = Vec::new();
     for object in &wanted {
         let running = connection.kube.read_object(object).await?;
@@ -133,6 +131,39 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
     } else {
         Outcome::UserError
     })
+}
+
+fn diff_target(given: Option<DiffTarget>, configuration: &FlinkConfiguration) -> anyhow::Result<DiffTarget> {
+    if let Some(target) = given {
+        return Ok(target);
+    }
+    Ok(match configuration.find(&deployment_options::TARGET)? {
+        Some(target) if target.eq_ignore_ascii_case(APPLICATION_TARGET) => DiffTarget::KubernetesApplication,
+        _ => DiffTarget::KubernetesSession,
+    })
+}
+
+fn wanted(
+    target: DiffTarget,
+    mut specification: ClusterSpecification,
+    arguments: ApplicationArguments,
+) -> anyhow::Result<Vec<ManifestObject>> {
+    match target {
+        DiffTarget::KubernetesSession => {
+            anyhow::ensure!(
+                arguments.jar.is_none() && arguments.class.is_none(),
+                "a session cluster has no job of its own; for an application cluster give -t {APPLICATION_TARGET}"
+            );
+            cluster(&JobManagerSpecification::session(&specification)?)
+        }
+        DiffTarget::KubernetesApplication => {
+            let application = application(&mut specification.configuration, arguments);
+            cluster(&JobManagerSpecification::application(
+                &specification,
+                &application,
+            )?)
+        }
+    }
 }
 
 fn as_json(object: &ManifestObject, differences: Option<&[Difference]>) -> serde_json::Value {

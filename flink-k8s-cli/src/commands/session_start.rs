@@ -3,14 +3,12 @@
 use std::time::Instant;
 
 use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_client::kube_rs::KubeRsClient;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
-use flink_k8s_core::job_manager::JobManagerSpecification;
 
-use super::{interrupted, render};
-use crate::args::{DryRun, OutputFormat, SessionStartArguments};
+use super::{dry_run, interrupted};
+use crate::args::{OutputFormat, SessionStartArguments};
 use crate::connection::Connection;
 use crate::effective_configuration;
 use crate::outcome::Outcome;
@@ -24,20 +22,10 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionStartArguments) -> 
     let began = Instant::now();
     let environment = ClientEnvironment::from_process();
     let configuration = effective_configuration::load(printer, &environment, arguments.dynamic).await?;
-    if arguments.dry_run == Some(DryRun::Client) {
-        return dry_run(printer, &environment, configuration, None).await;
+    if let Some(whom) = arguments.dry_run {
+        return dry_run::of_session(printer, environment, configuration, whom).await;
     }
     let mut connection = Connection::with(environment, configuration).await?;
-    if arguments.dry_run == Some(DryRun::Server) {
-        let configuration = connection.configuration.clone();
-        return dry_run(
-            printer,
-            &connection.environment,
-            configuration,
-            Some(&connection.kube),
-        )
-        .await;
-    }
     let cluster = deploy(printer, &mut connection).await?;
     if !arguments.no_wait {
         printer.talk("waiting for the JobManager ...");
@@ -72,7 +60,7 @@ pub(crate) async fn deploy(
     printer: &Printer,
     connection: &mut Connection,
 ) -> anyhow::Result<DeployedCluster> {
-    name_the_cluster(printer, connection)?;
+    name_the_cluster(printer, &mut connection.configuration)?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
@@ -88,48 +76,19 @@ pub(crate) async fn deploy(
 }
 
 /// Generates the cluster's name if the user gave none.
-pub(crate) fn name_the_cluster(printer: &Printer, connection: &mut Connection) -> anyhow::Result<()> {
-    if let Some(generated) = generated_name(&connection.configuration)? {
+pub(crate) fn name_the_cluster(
+    printer: &Printer,
+    configuration: &mut FlinkConfiguration,
+) -> anyhow::Result<()> {
+    if configuration.find(&kubernetes_options::CLUSTER_ID)?.is_none() {
+        let generated = ClusterId::generated(rand::random());
         printer.talk(format!(
             "no kubernetes.cluster-id is given; the cluster is named {generated}"
         ));
         let key = kubernetes_options::CLUSTER_ID.key;
-        connection
-            .configuration
-            .set(key, generated.to_string(), GENERATED);
-    }
-    Ok(())
-}
-
-fn generated_name(configuration: &FlinkConfiguration) -> anyhow::Result<Option<ClusterId>> {
-    let given = configuration.find(&kubernetes_options::CLUSTER_ID)?;
-    Ok(given.is_none().then(|| ClusterId::generated(rand::random())))
-}
-
-/// Builds every object, lets the API server (if there is one to ask) look at each, and creates none.
-async fn dry_run(
-    printer: &Printer,
-    environment: &ClientEnvironment,
-    mut configuration: FlinkConfiguration,
-    kube: Option<&KubeRsClient>,
-) -> anyhow::Result<Outcome> {
-    if let Some(generated) = generated_name(&configuration)? {
-        let key = kubernetes_options::CLUSTER_ID.key;
         configuration.set(key, generated.to_string(), GENERATED);
     }
-    let specification = effective_configuration::specification(environment, configuration).await?;
-    let objects = render::cluster(&JobManagerSpecification::session(&specification)?)?;
-    for object in &objects {
-        let verdict = match kube {
-            Some(kube) => {
-                kube.try_create(object).await?;
-                "would be created (server dry run)"
-            }
-            None => "would be created (client dry run)",
-        };
-        printer.data(format!("{} {} {verdict}", object.kind, object.name));
-    }
-    Ok(Outcome::Success)
+    Ok(())
 }
 
 /// Prints where the cluster's REST endpoint is.

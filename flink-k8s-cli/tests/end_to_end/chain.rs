@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::harness::{Machine, assert_same, count_words, finished, task_managers, written_counts};
+use super::harness::{Machine, SESSION, assert_same, count_words, finished, task_managers, written_counts};
 
 const TEXT: &str = "To be, or not to be, that is the question:\n\
     Whether 'tis nobler in the mind to suffer\n\
@@ -96,5 +96,38 @@ async fn a_running_job_is_listed_and_cancelled() {
     );
     assert!(said.contains("CANCELED"), "{said}");
     machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}
+
+#[tokio::test]
+async fn what_render_prints_is_a_working_cluster_once_kubectl_has_applied_it() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let rendered = machine.must(&[&["render", "session"], &SESSION[..]].concat());
+    let manifest = machine.scratch().join("session.yaml");
+    fs::write(&manifest, rendered).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let applied = machine.kubectl(&["apply", "-f", manifest]);
+    assert_eq!(applied.matches(" created\n").count(), 4, "{applied}");
+    machine.must(&[&["diff"], &SESSION[..]].concat());
+    machine
+        .eventually("the JobManager answers", async || machine.overview(&client).await)
+        .await;
+
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, TEXT).unwrap();
+    finished(machine.run_word_count(&input, &output, Duration::ZERO));
+    assert_same(&count_words(TEXT), &written_counts(&output));
+
+    machine.kubectl(&["delete", "-f", manifest]);
+    machine
+        .eventually(
+            "the TaskManagers go with the Deployment that owns them",
+            async || task_managers(&client).await.is_empty().then_some(()),
+        )
+        .await;
     machine.end();
 }

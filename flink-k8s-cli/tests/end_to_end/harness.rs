@@ -18,6 +18,20 @@ use super::processes;
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// The session cluster that the tests use: two slots a TaskManager, small.
+pub(crate) const SESSION: [&str; 10] = [
+    "-Dkubernetes.cluster-id=e2e",
+    "-Dkubernetes.container.image.ref=flink:e2e",
+    "-Dtaskmanager.numberOfTaskSlots=2",
+    "-Djobmanager.memory.process.size=1024m",
+    "-Dtaskmanager.memory.process.size=1024m",
+    "-Dkubernetes.jobmanager.cpu.amount=0.2",
+    "-Dkubernetes.taskmanager.cpu.amount=0.2",
+    "-Drestart-strategy.type=fixed-delay",
+    "-Drestart-strategy.fixed-delay.attempts=20",
+    "-Drestart-strategy.fixed-delay.delay=1s",
+];
+
 /// What `cargo xtask test` prepared.
 struct Prepared {
     flink_home: PathBuf,
@@ -65,7 +79,7 @@ impl Machine {
         up.arg("--flink-home").arg(&machine.prepared.flink_home);
         up.arg("--java-home").arg(&machine.prepared.java_home);
         up.arg("--binaries").arg(&machine.prepared.binaries);
-        succeeded("local up", &up.output().unwrap());
+        succeeded("flink-k8s local up", &up.output().unwrap());
         Some(machine)
     }
 
@@ -98,7 +112,7 @@ impl Machine {
     /// Runs `flink-k8s` with these arguments and returns its standard output; it must succeed.
     pub(crate) fn must(&self, arguments: &[&str]) -> String {
         let output = self.flink_k8s(arguments);
-        succeeded(&arguments.join(" "), &output);
+        succeeded(&format!("flink-k8s {}", arguments.join(" ")), &output);
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -110,24 +124,22 @@ impl Machine {
         said
     }
 
-    /// Starts the session cluster that the tests use: two slots a TaskManager, small, soon idle.
+    /// Starts the session cluster that the tests use.
     pub(crate) fn start_session(&self, more: &[&str]) {
-        let mut arguments = vec![
-            "session",
-            "start",
-            "-Dkubernetes.cluster-id=e2e",
-            "-Dkubernetes.container.image.ref=flink:e2e",
-            "-Dtaskmanager.numberOfTaskSlots=2",
-            "-Djobmanager.memory.process.size=1024m",
-            "-Dtaskmanager.memory.process.size=1024m",
-            "-Dkubernetes.jobmanager.cpu.amount=0.2",
-            "-Dkubernetes.taskmanager.cpu.amount=0.2",
-            "-Drestart-strategy.type=fixed-delay",
-            "-Drestart-strategy.fixed-delay.attempts=20",
-            "-Drestart-strategy.fixed-delay.delay=1s",
-        ];
-        arguments.extend_from_slice(more);
-        self.must(&arguments);
+        self.must(&[&["session", "start"], &SESSION[..], more].concat());
+    }
+
+    /// Runs `kubectl` with these arguments, and returns its standard output; it must succeed.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut kubectl = Command::new("kubectl");
+        kubectl
+            .args(arguments)
+            .env("KUBECONFIG", self.state().join("kubeconfig"))
+            .env("HOME", self.directory.path())
+            .stdin(Stdio::null());
+        let output = kubectl.output().unwrap();
+        succeeded(&format!("kubectl {}", arguments.join(" ")), &output);
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Starts `flink-k8s run` of the word count, with this time for each line.
@@ -177,7 +189,7 @@ impl Machine {
     pub(crate) fn pid(&self) -> u32 {
         let mut status = self.command(&["local", "status", "--output", "json", "--directory"]);
         let output = status.arg(self.state()).output().unwrap();
-        succeeded("local status", &output);
+        succeeded("flink-k8s local status", &output);
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         u32::try_from(status["pid"].as_u64().unwrap()).unwrap()
     }
@@ -231,7 +243,7 @@ impl Machine {
 
     fn down(&self) {
         let mut down = self.command(&["local", "down", "--directory"]);
-        succeeded("local down", &down.arg(self.state()).output().unwrap());
+        succeeded("flink-k8s local down", &down.arg(self.state()).output().unwrap());
     }
 }
 
@@ -271,14 +283,14 @@ pub(crate) async fn job_manager(client: &kube::Client) -> Option<(String, i32)> 
 /// Waits for the end of `flink-k8s run`, which must succeed; returns what it said.
 pub(crate) fn finished(run: Child) -> String {
     let output = run.wait_with_output().unwrap();
-    succeeded("run", &output);
+    succeeded("flink-k8s run", &output);
     String::from_utf8(output.stderr).unwrap()
 }
 
 fn succeeded(what: &str, output: &Output) {
     assert!(
         output.status.success(),
-        "`flink-k8s {what}` ended with {}:\n{}{}",
+        "`{what}` ended with {}:\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)

@@ -8,7 +8,9 @@
 //! So while recovered workers live, as many requests as there are of them are held back: the JobManager
 //! counts them as pending, which balances its books, and takes them back first when it needs less. They
 //! start when a job is seen to wait for slots, when that cannot be found out, or when the recovered
-//! workers go. Workers that Flink keeps ready without a job (`slotmanager.redundant-taskmanager-num`,
+//! workers go. The first ones of a JobManager wait a little longer for that: it serves as soon as the
+//! recovered workers have registered, and these give up the slots of the old jobs only moments later, so
+//! a job that was submitted meanwhile is seen to wait for slots that exist already. Workers that Flink keeps ready without a job (`slotmanager.redundant-taskmanager-num`,
 //! `slotmanager.number-of-slots.min`) wait as well, within the same bound, and so do those by which a job
 //! that runs would only scale up.
 
@@ -29,6 +31,9 @@ pub(super) struct Doubts {
     was_wanted: bool,
     /// When the first request was held back, or it was last known whether jobs wait.
     informed_at: Moment,
+    /// Until when a job that waits may be waiting for slots which the recovered workers are about to give
+    /// up; `None` before the JobManager asked for anything.
+    old_slots_until: Option<Moment>,
 }
 
 /// The next look at what jobs want.
@@ -47,6 +52,7 @@ impl Doubts {
             look: Look::NotNeeded,
             was_wanted: false,
             informed_at: Moment::START,
+            old_slots_until: None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Workers {
     /// A new JobManager recovers what lives, and knows of no request to hold back.
     pub(super) fn recover_all(&mut self) {
         self.doubts.held.clear();
+        self.doubts.old_slots_until = None;
         for worker in self.by_name.values_mut() {
             worker.is_held_back = false;
             worker.is_recovered = matches!(worker.demand, Demand::Requested | Demand::Adopted);
@@ -91,6 +98,8 @@ impl Workers {
             doubts.informed_at = now;
             doubts.was_wanted = false;
         }
+        let old_slots_grace = self.options.old_slots_grace;
+        doubts.old_slots_until.get_or_insert(now + old_slots_grace);
         doubts.held.push_back(name.clone());
         doubts.look = match doubts.look {
             Look::NotNeeded => Look::Due(worker.not_before),
@@ -105,14 +114,16 @@ impl Workers {
         let doubts = &mut self.doubts;
         doubts.informed_at = now;
         let is_confirmed = is_wanted && doubts.was_wanted;
+        let is_early = doubts.old_slots_until.is_some_and(|until| now < until);
+        let is_new = !doubts.was_wanted;
         doubts.was_wanted = is_wanted;
-        let again_after = if is_wanted {
+        let again_after = if is_wanted && (is_new || !is_early) {
             self.options.demand_confirmed_after
         } else {
             self.options.demand_polled_every
         };
         doubts.look = Look::Due(now + again_after);
-        if is_confirmed {
+        if is_confirmed && !is_early {
             self.start_held(self.doubts.held.len(), now, actions);
         }
     }

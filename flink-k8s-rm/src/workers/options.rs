@@ -49,6 +49,10 @@ pub struct WorkersOptions {
     /// How long after a look that saw a job wait for slots the look is repeated; what was held back starts
     /// if it still waits. 400 ms.
     pub demand_confirmed_after: Duration,
+    /// How long after the first request of a restarted JobManager a waiting job starts nothing that is held
+    /// back: so long recovered workers may still be giving up the slots of old jobs. 12 s, a little more
+    /// than Flink's default `heartbeat.interval`, by which their news of the old jobs' end may be apart.
+    pub old_slots_grace: Duration,
     /// How often it is looked whether a job waits for slots, while requests are held back. 1 s.
     pub demand_polled_every: Duration,
     /// How long requests are held back without knowing whether a job waits for slots. 3 s.
@@ -74,6 +78,7 @@ impl Default for WorkersOptions {
             deletion_check: Duration::from_secs(60),
             mourning: Duration::from_secs(60),
             demand_confirmed_after: Duration::from_millis(400),
+            old_slots_grace: Duration::from_secs(12),
             demand_polled_every: Duration::from_secs(1),
             unknown_demand_patience: Duration::from_secs(3),
         }

@@ -518,6 +518,10 @@ fn a_job_that_is_seen_to_wait_twice_in_a_row_starts_all_that_is_held_back() {
     world.after(0, requested(&new(2)));
     assert_eq!(world.workers.held_back(), 2);
     assert_eq!(world.after(250, Event::Tick), ["look at demand"]);
+    for _ in 0..12 {
+        assert!(world.after(0, Event::SlotsWanted(false)).is_empty());
+        assert_eq!(world.after(1000, Event::Tick), ["look at demand"]);
+    }
     assert!(world.after(0, Event::SlotsWanted(true)).is_empty());
     assert_eq!(world.after(400, Event::Tick), ["look at demand"]);
     assert!(world.after(0, Event::SlotsWanted(false)).is_empty());
@@ -529,6 +533,51 @@ fn a_job_that_is_seen_to_wait_twice_in_a_row_starts_all_that_is_held_back() {
         world.after(60_000, Event::Tick).is_empty(),
         "nobody looks any more"
     );
+}
+
+#[test]
+fn a_job_that_came_right_after_the_restart_may_wait_for_slots_that_old_jobs_still_hold() {
+    let mut world = with_recovered(2);
+    world.after(100, requested(&new(1)));
+    assert_eq!(world.after(250, Event::Tick), ["look at demand"]);
+    assert!(world.after(0, Event::SlotsWanted(true)).is_empty());
+    assert_eq!(world.after(400, Event::Tick), ["look at demand"]);
+    // The recovered workers give the old slots up a few seconds after they registered.
+    for _ in 0..7 {
+        assert!(world.after(10, Event::SlotsWanted(true)).is_empty());
+        assert_eq!(world.after(1000, Event::Tick), ["look at demand"]);
+    }
+    assert!(world.after(10, Event::SlotsWanted(false)).is_empty());
+    assert_eq!(world.workers.held_back(), 1);
+    // Later ones do not wait again for what must have happened by then.
+    assert!(world.after(0, Event::WorkerReleased(name(&new(1)))).is_empty());
+    world.after(60_000, requested(&new(2)));
+    assert_eq!(world.after(250, Event::Tick), ["look at demand"]);
+    assert!(world.after(0, Event::SlotsWanted(true)).is_empty());
+    assert_eq!(world.after(400, Event::Tick), ["look at demand"]);
+    assert_eq!(world.after(0, Event::SlotsWanted(true)), creates([2]));
+}
+
+#[test]
+fn a_job_that_still_waits_when_old_slots_must_be_free_gets_its_workers() {
+    let mut world = with_recovered(2);
+    world.after(100, requested(&new(1)));
+    let began = world.now;
+    let mut looks = world.after(250, Event::Tick);
+    let started = loop {
+        assert_eq!(looks, ["look at demand"]);
+        let done = world.after(0, Event::SlotsWanted(true));
+        if !done.is_empty() {
+            break done;
+        }
+        looks = (0..10)
+            .map(|_| world.after(200, Event::Tick))
+            .find(|done| !done.is_empty())
+            .unwrap();
+    };
+    assert_eq!(started, creates([1]));
+    let grace = WorkersOptions::default().old_slots_grace;
+    assert!(world.now >= began + grace && world.now < began + grace + Duration::from_millis(1500));
 }
 
 #[test]
