@@ -1,5 +1,6 @@
 //! The [`KubeClient`] on the `kube` crate.
 
+mod api_calls;
 mod call;
 mod connect;
 mod failure;
@@ -29,6 +30,7 @@ use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use api_calls::{ApiCall, ApiCalls};
 pub use call::CallError;
 use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
@@ -56,6 +58,7 @@ const LOG_BYTES: usize = 1024 * 1024;
 pub struct KubeRsClient {
     client: Client,
     namespace: Namespace,
+    api_calls: ApiCalls,
 }
 
 impl KubeRsClient {
@@ -64,7 +67,17 @@ impl KubeRsClient {
     /// A client that repeats calls by itself (kube's default) makes answers such as `AlreadyExists`
     /// ambiguous; [`KubeRsClient::connect`] makes one that does not.
     pub fn new(client: Client, namespace: Namespace) -> Self {
-        Self { client, namespace }
+        Self {
+            client,
+            namespace,
+            api_calls: ApiCalls::default(),
+        }
+    }
+
+    /// The calls that were made so far through the client of [`KubeRsClient::connect`], whoever made them;
+    /// those of a client that was given to [`KubeRsClient::new`] are not counted.
+    pub fn api_calls(&self) -> ApiCalls {
+        self.api_calls.clone()
     }
 
     /// The client below, for what the port does not offer: forwarding requests, tunnels.
@@ -78,6 +91,7 @@ impl KubeRsClient {
         Self {
             client: self.client.clone(),
             namespace,
+            api_calls: self.api_calls.clone(),
         }
     }
 

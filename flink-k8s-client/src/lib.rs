@@ -13,6 +13,7 @@ pub mod kube_rs;
 pub mod kubernetes_cluster_descriptor;
 pub mod rest_client;
 pub mod tunnel;
+pub mod workers_report;
 
 mod back_off;
 

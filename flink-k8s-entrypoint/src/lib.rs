@@ -4,7 +4,6 @@
 //! Both read the mounted configuration, compute the JVM's command line without a shell in between, and
 //! say in one line what is wrong if they cannot.
 
-pub mod health;
 pub mod installation;
 pub mod java_process;
 pub mod logging;

@@ -20,10 +20,10 @@ use flink_k8s_core::start_command;
 use flink_k8s_core::task_manager::TaskManagerFactory;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
 use flink_k8s_rm::endpoint::Endpoint;
+use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::health::{Health, HealthServer};
 use crate::installation::{Surroundings, file_names};
 use crate::java_process::{JavaProcess, exit_code};
 use crate::properties;
@@ -58,7 +58,7 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     let configuration = properties::overlaid(surroundings.configuration()?, &settings);
     let command =
         start_command::session_job_manager(&surroundings.installation()?, &configuration, arguments)?;
-    let health = HealthServer::bind(configuration.get(&flink_k8s_options::HEALTH_PORT)?).await?;
+    let status_server = StatusServer::bind(configuration.get(&flink_k8s_options::HEALTH_PORT)?).await?;
 
     let identity = Identity::read(&configuration)?;
     let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
@@ -73,19 +73,25 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     let options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
         .with_configuration(&configuration)?;
     let rest = rest_of_this_pod(&configuration)?;
+    let readiness = match &rest {
+        Some(rest) => Readiness::Rest(rest.clone()),
+        None => Readiness::Port(rest_port(&configuration)?),
+    };
+    let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
     let forward = kube.client();
-    let mut manager =
-        ResourceManager::new(options, Arc::new(kube), Some(forward), factory).with_endpoint(endpoint);
+    let mut manager = ResourceManager::new(options, Arc::new(kube), Some(forward), factory)
+        .with_endpoint(endpoint)
+        .with_metrics(metrics);
     if let Some(rest) = rest {
         manager = manager.with_demand_source(Arc::new(rest));
     }
 
     let shutdown = CancellationToken::new();
     let stop_java = CancellationToken::new();
+    let serving = status_server.serve(manager.handle(), readiness, shutdown.clone());
+    let serving = tokio::spawn(serving);
     let mut managing = tokio::spawn(manager.run(shutdown.clone()));
-    let unhealthy = stop_java.clone();
-    let serving = tokio::spawn(health.serve(move || health_of(&unhealthy), shutdown.clone()));
 
     let mut environment = without_proxy(surroundings);
     environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
@@ -110,7 +116,7 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
         .context("the resource manager failed while it ended")??;
     serving
         .await
-        .context("the health endpoint failed while it ended")??;
+        .context("the health endpoint failed while it ended")?;
     Ok(exit_code(status))
 }
 
@@ -126,14 +132,6 @@ fn without_proxy(surroundings: &Surroundings) -> Vec<(String, String)> {
             )
         })
         .into()
-}
-
-fn health_of(stopping: &CancellationToken) -> Health {
-    if stopping.is_cancelled() {
-        Health::Unhealthy("the resource manager ended".to_owned())
-    } else {
-        Health::Healthy("ok".to_owned())
-    }
 }
 
 /// Which cluster this is.
@@ -166,15 +164,16 @@ fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option
     if is_encrypted {
         return Ok(None);
     }
+    let base_url = format!("http://{LOOPBACK}:{}/", rest_port(configuration)?);
+    Ok(Some(RestClient::new(base_url.parse()?)?))
+}
+
+fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
     let port = configuration.get(&common_options::REST_BIND_PORT)?;
-    let base_url = format!("http://{LOOPBACK}:{port}/");
-    let base_url = base_url.parse().with_context(|| {
-        format!(
-            "{} is {port:?}, but must be one port",
-            common_options::REST_BIND_PORT.key
-        )
-    })?;
-    Ok(Some(RestClient::new(base_url)?))
+    port.trim().parse().with_context(|| {
+        let key = common_options::REST_BIND_PORT.key;
+        format!("{key} is {port:?}, but must be one port")
+    })
 }
 
 fn pod_factory(surroundings: &Surroundings, configuration: FlinkConfiguration) -> anyhow::Result<PodFactory> {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::endpoint::Endpoint;
+use crate::observability::{Metrics, Observer};
 
 pub(crate) use calls::Call;
 pub use calls::{RequestWorkerError, ResourceManagerEnded, ResourceManagerHandle};
@@ -96,6 +97,7 @@ impl ResourceManager {
         let handle = ResourceManagerHandle {
             calls,
             version: versions,
+            metrics: Metrics::new(),
         };
         Self {
             options,
@@ -122,6 +124,14 @@ impl ResourceManager {
     #[must_use]
     pub fn with_demand_source(mut self, demand: Arc<dyn DemandSource>) -> Self {
         self.demand = Some(demand);
+        self
+    }
+
+    /// Counts into these numbers instead of its own, which know nothing of the client's calls. Call it before
+    /// [`handle`](Self::handle) and [`run`](Self::run).
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.handle.metrics = metrics;
         self
     }
 
@@ -153,7 +163,15 @@ impl ResourceManager {
             );
             tokio::spawn(serving.instrument(span.clone()))
         });
-        let driver = Driver::new(self.options, self.kube, self.factory, self.demand, self.version);
+        let observer = Observer::new(self.handle.metrics.clone());
+        let driver = Driver::new(
+            self.options,
+            self.kube,
+            self.factory,
+            self.demand,
+            self.version,
+            observer,
+        );
         driver
             .run(self.inbox, &mut endpoint, shutdown)
             .instrument(span)

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod endpoint;
 mod job_manager_view;
 pub mod leadership;
+pub mod observability;
 pub mod runner_client;
 pub mod worker_request;
 pub mod workers;

@@ -10,10 +10,11 @@ use flink_k8s_core::configuration::{
 use flink_k8s_core::namespace::{InvalidNamespace, Namespace};
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use kube::Client;
+use kube::client::ClientBuilder;
 use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use super::KubeRsClient;
+use super::api_calls::{ApiCalls, CountLayer};
 
 /// How long opening a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -220,11 +221,16 @@ impl KubeRsClient {
             config.headers.push((USER_AGENT, agent));
         }
         tracing::debug!(%origin, api_server = %config.cluster_url, "found the Kubernetes API");
-        let client = Client::try_from(config).map_err(|source| ConnectError::Credentials {
+        let stack = ClientBuilder::try_from(config).map_err(|source| ConnectError::Credentials {
             origin,
             source: Box::new(source),
         })?;
-        Ok(Self::new(client, options.namespace.clone()))
+        let api_calls = ApiCalls::default();
+        let client = stack.with_layer(&CountLayer(api_calls.clone())).build();
+        Ok(Self {
+            api_calls,
+            ..Self::new(client, options.namespace.clone())
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::status::Status;
 use crate::job_manager_view::{Changes, Expired, NameTaken};
+use crate::observability::Metrics;
 use crate::worker_request::WorkerRequest;
 
 /// A question or an order for the task that owns all state.
@@ -42,6 +43,10 @@ pub(crate) enum Call {
     Status {
         reply: oneshot::Sender<Status>,
     },
+    /// Answered at once, by a loop that turns.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Asks a running [`ResourceManager`](super::ResourceManager); cheap to clone.
@@ -49,6 +54,7 @@ pub(crate) enum Call {
 pub struct ResourceManagerHandle {
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) version: watch::Receiver<u64>,
+    pub(super) metrics: Metrics,
 }
 
 /// The resource manager is not running (any more).
@@ -76,6 +82,20 @@ impl ResourceManagerHandle {
     /// [`ResourceManagerEnded`].
     pub async fn status(&self) -> Result<Status, ResourceManagerEnded> {
         self.ask(|reply| Call::Status { reply }).await
+    }
+
+    /// Waits for a sign of life of the task that owns all state.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn ping(&self) -> Result<(), ResourceManagerEnded> {
+        self.ask(|reply| Call::Ping { reply }).await
+    }
+
+    /// What has been counted so far; needs no answer of the task that owns all state.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Requests a worker on behalf of a demand source other than a native JobManager.

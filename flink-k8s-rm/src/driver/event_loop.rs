@@ -29,6 +29,7 @@ use super::options::ResourceManagerOptions;
 use super::pod_factory::PodFactory;
 use super::{demand, endpoint_ended, kube_calls, log};
 use crate::job_manager_view::JobManagerView;
+use crate::observability::Observer;
 use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, Workers};
 use pods::Owner;
 
@@ -45,6 +46,7 @@ pub(super) struct Driver {
     demand: Option<Arc<dyn DemandSource>>,
     version: watch::Sender<u64>,
     workers: Workers,
+    observer: Observer,
     view: JobManagerView,
     started: Instant,
     wake: Option<Instant>,
@@ -82,6 +84,7 @@ impl Driver {
         factory: PodFactory,
         demand: Option<Arc<dyn DemandSource>>,
         version: watch::Sender<u64>,
+        observer: Observer,
     ) -> Self {
         if demand.is_none() {
             options.workers.unknown_demand_patience = Duration::ZERO;
@@ -91,6 +94,7 @@ impl Driver {
         let view = JobManagerView::new(&options.cluster_id, options.namespace.clone(), first_version);
         Self {
             workers: Workers::new(options.workers.clone()),
+            observer,
             options,
             kube,
             factory,
@@ -176,7 +180,7 @@ impl Driver {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             log::failure(&event);
-            for action in self.workers.handle(event, self.now()) {
+            for action in self.decide(event) {
                 match action {
                     Action::CreatePod(request) => events.extend(self.create(&request)),
                     Action::DeletePod { name, uid, why } => {
@@ -198,6 +202,17 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// What the state machine says to an event, observed.
+    fn decide(&mut self, event: Event) -> Vec<Action> {
+        let now = self.now();
+        self.observer.event(&event, now);
+        let began = std::time::Instant::now();
+        let actions = self.workers.handle(event, now);
+        self.observer
+            .handled(began.elapsed(), &actions, &self.workers, now);
+        actions
     }
 
     /// Starts a creation, or says at once why it cannot succeed.

@@ -79,7 +79,13 @@ pub(super) async fn forward(context: &Context, mut parts: Parts, body: Body) -> 
     if upgrade.is_some() {
         request.headers_mut().remove(ACCEPT_ENCODING); // Frames are cut out of the plain text.
     }
-    let answer = match timeout(ANSWER_BEGINS_WITHIN, client.send(request)).await {
+    let answer = timeout(ANSWER_BEGINS_WITHIN, client.send(request)).await;
+    let status = match &answer {
+        Ok(Ok(answer)) => answer.status().as_u16(),
+        Ok(Err(_)) | Err(_) => 0,
+    };
+    context.workers.metrics().request_forwarded(status);
+    let answer = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return unreachable_server(&parts, &chain(&error)),
         Err(_) => return unreachable_server(&parts, &format!("no answer within {ANSWER_BEGINS_WITHIN:?}")),

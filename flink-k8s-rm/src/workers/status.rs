@@ -1,5 +1,6 @@
 //! The workers as status pages show them.
 
+use flink_k8s_client::workers_report::WorkerState;
 use serde::Serialize;
 
 use super::Moment;
@@ -14,6 +15,10 @@ pub struct WorkerStatus {
     pub name: String,
     /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`.
     pub demand: &'static str,
+    /// How far it got, in one word.
+    pub state: WorkerState,
+    /// For how long it has been in that state, in seconds.
+    pub state_seconds: u64,
     /// Why it is where it is, as a sentence.
     pub reason: String,
     /// For how long the demand has been what it is, in seconds.
@@ -52,6 +57,8 @@ impl WorkerStatus {
                 Demand::Lost { .. } => "lost",
                 Demand::Released { .. } => "released",
             },
+            state: situation.state(),
+            state_seconds: now.since(worker.since).as_secs(),
             reason: situation.to_string(),
             since_seconds: now.since(worker.since).as_secs(),
             uid: observation.map(|pod| pod.uid.to_string()),

@@ -12,4 +12,6 @@ mod fake_cluster;
 #[cfg(test)]
 mod java_job_manager;
 #[cfg(test)]
+mod status_server;
+#[cfg(test)]
 mod workers_properties;

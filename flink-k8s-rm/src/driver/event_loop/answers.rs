@@ -61,6 +61,9 @@ impl Driver {
             Call::Status { reply } => {
                 let _ = reply.send(self.status());
             }
+            Call::Ping { reply } => {
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -76,6 +79,12 @@ impl Driver {
     fn status(&self) -> Status {
         let now = self.now();
         let (creates_under_way, deletes_under_way) = self.workers.calls_under_way();
+        let mut workers = self.workers.status(now);
+        for worker in &mut workers {
+            if let Some(since) = self.observer.since(&worker.name) {
+                worker.state_seconds = now.since(since).as_secs();
+            }
+        }
         Status {
             cluster_id: self.options.cluster_id.to_string(),
             namespace: self.options.namespace.to_string(),
@@ -86,7 +95,7 @@ impl Driver {
             watch_interrupted: self.watch_interrupted.clone(),
             creates_under_way,
             deletes_under_way,
-            workers: self.workers.status(now),
+            workers,
             departures: self.workers.departures().cloned().collect(),
         }
     }

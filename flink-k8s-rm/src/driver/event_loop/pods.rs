@@ -87,6 +87,7 @@ impl Driver {
                     "the watch of the TaskManager pods was interrupted, taking it up again"
                 );
                 self.watch_interrupted = Some(reason);
+                self.observer.watch_interrupted();
             }
             other => debug!(?other, "ignoring an unknown pod event"),
         }

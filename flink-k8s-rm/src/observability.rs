@@ -1,0 +1,15 @@
+//! What the resource manager tells about itself: `/healthz`, `/readyz`, `/status`, `/metrics`.
+//!
+//! [`Observer`] follows the events and actions of the state machine and turns them into numbers; it
+//! decides nothing. [`StatusServer`] answers those who ask.
+
+mod metrics;
+mod observer;
+mod readiness;
+mod report;
+mod server;
+
+pub use metrics::Metrics;
+pub(crate) use observer::Observer;
+pub use readiness::Readiness;
+pub use server::{BindStatusServerError, StatusServer};

@@ -1,0 +1,254 @@
+//! Follows the state machine from outside and counts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use flink_k8s_client::workers_report::WorkerState;
+use flink_k8s_core::pod_name::PodName;
+
+use super::metrics::{CallResult, Metrics, Station};
+use crate::workers::{Action, CallFailure, Event, FailureCause, Farewell, Moment, News, Situation, Workers};
+
+/// Knows since when each worker is in its state, and turns events and actions into numbers. It costs the
+/// same however many workers there are, except where an event is about all of them.
+pub(crate) struct Observer {
+    metrics: Metrics,
+    journeys: HashMap<PodName, Journey>,
+    counts: HashMap<WorkerState, usize>,
+    /// The workers that the event under observation is about.
+    touched: Vec<PodName>,
+}
+
+/// What is known of one worker's way.
+struct Journey {
+    state: WorkerState,
+    since: Moment,
+    requested_at: Option<Moment>,
+    created_at: Option<Moment>,
+    scheduled_at: Option<Moment>,
+    has_run: bool,
+}
+
+impl Observer {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            journeys: HashMap::new(),
+            counts: HashMap::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// Takes note of an event before the state machine gets it.
+    pub(crate) fn event(&mut self, event: &Event, now: Moment) {
+        self.touched.clear();
+        match event {
+            Event::WorkerRequested(request) => {
+                self.metrics.worker_requested();
+                // The state follows when the event has been handled.
+                self.leave(&request.name);
+                let journey = Journey {
+                    requested_at: Some(now),
+                    ..Journey::begin(WorkerState::Waiting, now)
+                };
+                self.enter(request.name.clone(), journey);
+                self.touched.push(request.name.clone());
+            }
+            Event::WorkerReleased(name) => {
+                self.metrics.worker_released();
+                self.touched.push(name.clone());
+            }
+            Event::PodsRelisted(pods) => {
+                self.metrics.pods_listed();
+                self.touched.extend(pods.iter().map(|pod| pod.name.clone()));
+            }
+            Event::PodChanged(pod) => self.touched.push(pod.name.clone()),
+            Event::PodGone { name, .. } => self.touched.push(name.clone()),
+            Event::CreateSucceeded(pod) => {
+                self.metrics.create_ended(CallResult::Success);
+                self.touched.push(pod.name.clone());
+            }
+            Event::CreateFailed { name, failure } => {
+                self.metrics.create_ended(result_of(failure));
+                self.touched.push(name.clone());
+            }
+            Event::DeleteSucceeded(name) => {
+                self.metrics.delete_ended(CallResult::Success);
+                self.touched.push(name.clone());
+            }
+            Event::DeleteFailed { name, failure } => {
+                self.metrics.delete_ended(result_of(failure));
+                self.touched.push(name.clone());
+            }
+            // These are about all workers, or about time; whom they concern the actions say.
+            _ => {}
+        }
+    }
+
+    /// Takes note of what followed from the event.
+    pub(crate) fn handled(&mut self, took: Duration, actions: &[Action], workers: &Workers, now: Moment) {
+        self.metrics.event_handled(took);
+        for action in actions {
+            match action {
+                Action::CreatePod(request) => self.touched.push(request.name.clone()),
+                Action::DeletePod { name, why, .. } => {
+                    // The JobManager says it by a release, so there is no news of it.
+                    let is_new = self.state_of(name) != Some(WorkerState::Leaving);
+                    if is_new && matches!(why, Farewell::NotRegistered { .. }) {
+                        self.metrics.worker_failed(FailureCause::NotRegistered);
+                    }
+                    self.touched.push(name.clone());
+                }
+                Action::Notify { name, news } => {
+                    if let Some(cause) = failure_in(news) {
+                        self.metrics.worker_failed(cause);
+                    }
+                    self.touched.push(name.clone());
+                }
+                _ => {}
+            }
+        }
+        let touched = std::mem::take(&mut self.touched);
+        for name in &touched {
+            match workers.situation(name, now) {
+                Some(situation) => self.moved(name, situation.state(), now),
+                None => self.leave(name),
+            }
+        }
+        self.touched = touched;
+        self.show_counts();
+    }
+
+    /// Since when the worker is in its state.
+    pub(crate) fn since(&self, name: &str) -> Option<Moment> {
+        let name: PodName = name.parse().ok()?;
+        self.journeys.get(&name).map(|journey| journey.since)
+    }
+
+    /// The watch of the pods was interrupted.
+    pub(crate) fn watch_interrupted(&self) {
+        self.metrics.watch_interrupted();
+    }
+
+    fn state_of(&self, name: &PodName) -> Option<WorkerState> {
+        self.journeys.get(name).map(|journey| journey.state)
+    }
+
+    fn moved(&mut self, name: &PodName, state: WorkerState, now: Moment) {
+        let Some(journey) = self.journeys.get_mut(name) else {
+            self.enter(name.clone(), Journey::begin(state, now));
+            return;
+        };
+        if journey.state == state {
+            return;
+        }
+        let before = std::mem::replace(&mut journey.state, state);
+        journey.since = now;
+        journey.note_stations(&self.metrics, now);
+        if state == WorkerState::HeldBack {
+            self.metrics.worker_held_back();
+        }
+        self.count_down(before);
+        *self.counts.entry(state).or_default() += 1;
+    }
+
+    fn enter(&mut self, name: PodName, journey: Journey) {
+        *self.counts.entry(journey.state).or_default() += 1;
+        self.journeys.insert(name, journey);
+    }
+
+    fn leave(&mut self, name: &PodName) {
+        if let Some(journey) = self.journeys.remove(name) {
+            self.count_down(journey.state);
+        }
+    }
+
+    fn count_down(&mut self, state: WorkerState) {
+        if let Some(count) = self.counts.get_mut(&state) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn show_counts(&self) {
+        self.metrics
+            .set_workers(|state| self.counts.get(&state).copied().unwrap_or(0));
+    }
+}
+
+impl Journey {
+    fn begin(state: WorkerState, now: Moment) -> Self {
+        Self {
+            state,
+            since: now,
+            requested_at: None,
+            created_at: None,
+            scheduled_at: None,
+            has_run: false,
+        }
+    }
+
+    /// Says how long the way to each station took that is reached for the first time. Of workers that were
+    /// found it is not known when they began.
+    fn note_stations(&mut self, metrics: &Metrics, now: Moment) {
+        let Some(requested_at) = self.requested_at else {
+            return;
+        };
+        let (is_created, is_scheduled, is_running) = match self.state {
+            WorkerState::Pending => (true, false, false),
+            WorkerState::Starting => (true, true, false),
+            WorkerState::Running => (true, true, true),
+            _ => (false, false, false),
+        };
+        if is_created && self.created_at.is_none() {
+            metrics.station_reached(Station::Created, now.since(requested_at));
+            self.created_at = Some(now);
+        }
+        let created_at = self.created_at.unwrap_or(now);
+        if is_scheduled && self.scheduled_at.is_none() {
+            metrics.station_reached(Station::Scheduled, now.since(created_at));
+            self.scheduled_at = Some(now);
+        }
+        let scheduled_at = self.scheduled_at.unwrap_or(now);
+        if is_running && !self.has_run {
+            metrics.station_reached(Station::Running, now.since(scheduled_at));
+            self.has_run = true;
+        }
+    }
+}
+
+impl Situation {
+    /// How far the worker got, in one word.
+    pub fn state(&self) -> WorkerState {
+        match self {
+            Self::PodsNotListedYet | Self::StartDelay { .. } | Self::Queued | Self::PredecessorMustGo => {
+                WorkerState::Waiting
+            }
+            Self::HeldBack | Self::NoPlaceLeft { .. } => WorkerState::HeldBack,
+            Self::BeingCreated => WorkerState::Creating,
+            Self::ApiServerPause { .. }
+            | Self::StartsPaused { .. }
+            | Self::AwaitsTrial { .. }
+            | Self::AlikeRefused { .. }
+            | Self::BackingOff { .. } => WorkerState::BackingOff,
+            Self::NotSeenYet | Self::Unscheduled { .. } => WorkerState::Pending,
+            Self::Starting { .. } => WorkerState::Starting,
+            Self::Running => WorkerState::Running,
+            Self::BeingDeletedByOthers | Self::Leaving(_) => WorkerState::Leaving,
+        }
+    }
+}
+
+fn result_of(failure: &CallFailure) -> CallResult {
+    match failure {
+        CallFailure::Transient { .. } => CallResult::TransientFailure,
+        CallFailure::Permanent { .. } => CallResult::Refusal,
+    }
+}
+
+/// The cause, if the news is that a worker failed. One that failed is later gone as well, and counts once.
+fn failure_in(news: &News) -> Option<FailureCause> {
+    match news {
+        News::Failed(farewell) | News::Gone(farewell @ Farewell::DeletedByOthers) => farewell.cause(),
+        News::Changed(_) | News::Gone(_) => None,
+    }
+}
