@@ -3,6 +3,7 @@
 pub(crate) mod compatible;
 pub(crate) mod jobs;
 pub(crate) mod offline;
+pub(crate) mod permissions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use flink_k8s_core::job_id::JobId;
 
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
+use self::permissions::{PreflightArguments, RbacArguments};
 
 /// Runs Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
@@ -82,6 +84,13 @@ remove such a cluster with `kubectl delete -f`, which takes all of them."
 
 EXIT CODES: 0 no difference, 1 some, 3 a failure outside.")]
     Diff(DiffArguments),
+    /// Open a local port to the web UI of a cluster, until Ctrl-C
+    Ui(UiArguments),
+    /// Check whether you may do in the namespace what these commands need
+    #[command(after_help = "EXIT CODES: 0 everything is allowed, 1 something is not, 3 a failure outside.")]
+    Preflight(PreflightArguments),
+    /// Print the smallest Role for a JobManager or a user, as YAML for `kubectl apply -f`
+    Rbac(RbacArguments),
     /// A Kubernetes on this machine for trying and testing; its pods are processes of yours
     #[command(subcommand)]
     Local(LocalCommand),
@@ -234,6 +243,17 @@ pub(crate) struct CancelArguments {
     pub(crate) job_id: JobId,
     #[command(flatten)]
     pub(crate) dynamic: DynamicProperties,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UiArguments {
+    /// The cluster; may also be given as -Dkubernetes.cluster-id=...
+    pub(crate) cluster_id: Option<ClusterId>,
+    #[command(flatten)]
+    pub(crate) dynamic: DynamicProperties,
+    /// The local port; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) port: u16,
 }
 
 #[derive(Debug, Subcommand)]

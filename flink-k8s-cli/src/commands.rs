@@ -10,12 +10,14 @@ pub(crate) mod kubernetes_session;
 pub(crate) mod list;
 pub(crate) mod local;
 pub(crate) mod memory;
+pub(crate) mod permissions;
 pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod session_list;
 pub(crate) mod session_start;
 pub(crate) mod session_stop;
 pub(crate) mod stop;
+pub(crate) mod ui;
 
 /// Returns when the user presses Ctrl-C, or when the process is told to end.
 pub(crate) async fn interrupted() {

@@ -179,3 +179,29 @@ fn a_client_dry_run_names_every_object_and_needs_nobody() {
     assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
     assert_eq!(standard_output(&output).lines().count(), 4);
 }
+
+#[test]
+fn rbac_prints_what_a_job_manager_needs_for_its_configuration() {
+    let output = run(&[
+        "rbac",
+        "-Dkubernetes.namespace=team-a",
+        "-Dkubernetes.service-account=flink",
+        "-Dhigh-availability.type=kubernetes",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", standard_error(&output));
+    let yaml = standard_output(&output);
+    for part in [
+        "kind: ServiceAccount",
+        "kind: Role",
+        "kind: RoleBinding",
+        "namespace: team-a",
+        "- configmaps",
+    ] {
+        assert!(yaml.contains(part), "{part} is missing in\n{yaml}");
+    }
+    let user = standard_output(&run(&["rbac", "--for", "user"]));
+    assert!(
+        user.contains("- pods/portforward") && !user.contains("ServiceAccount"),
+        "{user}"
+    );
+}

@@ -7,6 +7,7 @@ mod failure;
 mod leases;
 mod manifests;
 mod objects;
+mod permissions;
 mod pod_watch;
 
 use std::collections::BTreeSet;

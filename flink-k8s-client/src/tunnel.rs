@@ -55,8 +55,10 @@ pub struct Tunnel {
 #[non_exhaustive]
 pub enum TunnelError {
     /// There is no local port to listen on.
-    #[error("cannot listen on 127.0.0.1")]
+    #[error("cannot listen on 127.0.0.1:{local_port}")]
     Listen {
+        /// The port; 0 for any.
+        local_port: u16,
         /// The failure below.
         source: io::Error,
     },
@@ -161,8 +163,27 @@ impl Tunnel {
         selector: String,
         port: u16,
     ) -> Result<Self, TunnelError> {
-        let listen = |source| TunnelError::Listen { source };
-        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        Self::open_at(0, client, namespace, selector, port).await
+    }
+
+    /// As [`Tunnel::open`], listening on this local port; 0 takes any that is free.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tunnel::open`]; the local port may be in use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn open_at(
+        local_port: u16,
+        client: Client,
+        namespace: Namespace,
+        selector: String,
+        port: u16,
+    ) -> Result<Self, TunnelError> {
+        let listen = |source| TunnelError::Listen { local_port, source };
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, local_port))
             .await
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;

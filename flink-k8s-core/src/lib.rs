@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod memory;
 pub mod namespace;
 pub mod parameters;
+pub mod permissions;
 pub mod pod_name;
 pub mod start_command;
 pub mod task_manager;

@@ -6,8 +6,9 @@ use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
+use flink_k8s_core::permissions::UserTask;
 
-use super::{dry_run, interrupted};
+use super::{dry_run, interrupted, permissions};
 use crate::args::{OutputFormat, SessionStartArguments};
 use crate::connection::Connection;
 use crate::effective_configuration;
@@ -61,6 +62,7 @@ pub(crate) async fn deploy(
     connection: &mut Connection,
 ) -> anyhow::Result<DeployedCluster> {
     name_the_cluster(printer, &mut connection.configuration)?;
+    permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;

@@ -1,3 +1,4 @@
+mod permissions;
 mod watch;
 
 use std::error::Error;
