@@ -6,6 +6,7 @@ mod jars;
 mod jobs;
 mod overview;
 mod requirements;
+mod slots;
 mod snapshots;
 mod submit;
 mod upload;
@@ -22,10 +23,11 @@ pub use follow::{FollowError, FollowOptions, JobEvent};
 pub use jars::{Jar, JarId, JarRun, SubmittedJob};
 pub use jobs::{
     ApplicationStatus, ExceptionEntry, FailureCause, JobDetails, JobExceptions, JobResult, JobState,
-    JobSummary, JobVertex,
+    JobSummary, JobType, JobVertex,
 };
 pub use overview::{ClusterOverview, NotReady, RestConfiguration, TaskManagerInfo};
 pub use requirements::{ParallelismBounds, ResourceRequirements};
+pub use slots::{AllocatedSlot, TaskManagerDetails};
 pub use snapshots::{CheckpointKind, Operation, OperationError, SavepointFormat, SavepointOptions};
 pub use upload::{UploadError, UploadProgress};
 

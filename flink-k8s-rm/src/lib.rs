@@ -12,5 +12,6 @@ mod job_manager_view;
 pub mod leadership;
 pub mod observability;
 pub mod runner_client;
+pub mod slot_planner;
 pub mod worker_request;
 pub mod workers;

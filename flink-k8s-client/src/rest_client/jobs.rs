@@ -119,6 +119,20 @@ pub struct JobSummary {
     /// How many tasks there are in each state, with their sum under `total`.
     #[serde(default)]
     pub tasks: BTreeMap<String, u32>,
+    /// The scheduler that it has, such as `Default`; told since Flink 2.3.
+    #[serde(default, rename = "schedulerType")]
+    pub scheduler_type: Option<String>,
+}
+
+/// Whether a job ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum JobType {
+    /// It ends once its input is read.
+    Batch,
+    /// It may run without end.
+    Streaming,
 }
 
 /// `GET /jobs/:id`.
@@ -142,6 +156,9 @@ pub struct JobDetails {
     /// When it entered each state, in milliseconds since the epoch; 0 for states it never had.
     #[serde(default)]
     pub timestamps: BTreeMap<String, i64>,
+    /// Whether it ends by itself.
+    #[serde(default)]
+    pub job_type: Option<JobType>,
     /// Its vertices, in topological order.
     #[serde(default)]
     pub vertices: Vec<JobVertex>,
@@ -155,7 +172,8 @@ pub struct JobVertex {
     pub id: String,
     /// Its name, made of its operators' names.
     pub name: String,
-    /// How many subtasks it has.
+    /// How many subtasks it has; 0 while that is not decided.
+    #[serde(deserialize_with = "decided_parallelism")]
     pub parallelism: u32,
     /// The state that sums up those of its subtasks.
     pub status: String,
@@ -249,6 +267,12 @@ pub struct ExceptionEntry {
     /// The TaskManager on which it ran.
     #[serde(default)]
     pub task_manager_id: Option<String>,
+}
+
+/// Flink 1.20 lists vertices of batch jobs before their parallelism is decided, with -1.
+fn decided_parallelism<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let parallelism = i64::deserialize(deserializer)?;
+    Ok(u32::try_from(parallelism).unwrap_or(0))
 }
 
 #[derive(Deserialize)]
@@ -390,7 +414,7 @@ impl RestClient {
     }
 }
 
-fn job_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobId, D::Error> {
+pub(super) fn job_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobId, D::Error> {
     String::deserialize(deserializer)?
         .parse()
         .map_err(serde::de::Error::custom)

@@ -1,4 +1,5 @@
 mod following;
+mod slots;
 mod snapshots;
 mod submitting;
 mod uploading;

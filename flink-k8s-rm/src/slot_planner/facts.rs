@@ -1,0 +1,92 @@
+//! What a plan is made on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::pod_name::PodName;
+
+/// What is known of a cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The jobs that have not ended.
+    pub jobs: Vec<JobFacts>,
+    /// The TaskManagers that the JobManager lists, dead ones included.
+    pub task_managers: Vec<TaskManagerFacts>,
+    /// Our workers that are wanted and not known to be dead: requested, starting, or running.
+    pub workers: BTreeSet<PodName>,
+    /// Our workers that are dead or on their way out. The JobManager may still list them, with free slots.
+    pub gone: BTreeSet<PodName>,
+}
+
+/// A job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFacts {
+    /// Its id.
+    pub id: JobId,
+    /// What it wants.
+    pub demand: SlotDemand,
+    /// The TaskManagers that may hold data which it still reads, although it holds no slot of them.
+    pub keeps: BTreeSet<String>,
+}
+
+impl JobFacts {
+    /// A job that keeps no data on TaskManagers.
+    pub fn new(id: JobId, demand: SlotDemand) -> Self {
+        Self {
+            id,
+            demand,
+            keeps: BTreeSet::new(),
+        }
+    }
+}
+
+/// How many slots a job wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotDemand {
+    /// This many, with those that it holds.
+    Wanted(u32),
+    /// This many, and it holds them all.
+    Met(u32),
+    /// None at the moment, but it is going to start (again).
+    BetweenAttempts,
+}
+
+/// A TaskManager as the JobManager lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskManagerFacts {
+    /// Its resource id; of our workers, the name.
+    pub id: String,
+    /// All its slots; 0 while the JobManager does not know them.
+    pub slots: u32,
+    /// Its free slots.
+    pub free: u32,
+    /// How many slots each job holds.
+    pub held: BTreeMap<JobId, u32>,
+}
+
+impl TaskManagerFacts {
+    /// Whether no job holds a slot of it.
+    pub fn is_idle(&self) -> bool {
+        self.slots > 0 && self.free == self.slots && self.held.is_empty()
+    }
+}
+
+impl Facts {
+    /// Whether a listed TaskManager can be counted on. Those that are not ours are taken at the JobManager's
+    /// word.
+    pub(super) fn may_live(&self, known: &TaskManagerFacts) -> bool {
+        let is_gone = |name: &PodName| self.gone.contains(name);
+        known.id.parse().map_or(true, |name| !is_gone(&name))
+    }
+
+    /// Our living worker of this id.
+    pub(super) fn worker(&self, id: &str) -> Option<&PodName> {
+        id.parse::<PodName>()
+            .ok()
+            .and_then(|name| self.workers.get(&name))
+    }
+
+    pub(super) fn task_manager(&self, name: &PodName) -> Option<&TaskManagerFacts> {
+        self.task_managers.iter().find(|known| known.id == name.as_str())
+    }
+}
