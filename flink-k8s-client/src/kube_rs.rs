@@ -6,28 +6,28 @@ mod connect;
 mod failure;
 mod leases;
 mod manifests;
+mod object_watch;
 mod objects;
 mod permissions;
-mod pod_watch;
 
 use std::collections::BTreeSet;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, ObjectKind,
+    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent, ObjectKind,
     ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::Client;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions};
 use kube::core::params::GetParams;
 use kube::core::{ObjectList, Request};
+use kube::{Client, Resource as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,6 +36,7 @@ pub use call::CallError;
 use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
 use failure::{create_error, delete_error, read_error};
+use object_watch::{ObjectEvent, Watched};
 
 /// The container in which Flink runs, in JobManager and TaskManager pods.
 const MAIN_CONTAINER: &str = "flink-main-container";
@@ -322,10 +323,56 @@ impl KubeClient for KubeRsClient {
         self.replaced_lease(lease).await
     }
 
-    fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
-        let selector = labels::selector(&labels::task_manager(cluster_id));
-        pod_watch::watch(self.client.clone(), self.requests::<Pod>(), selector)
+    async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
+        let now = DeleteParams::default().grace_period(0);
+        self.delete::<Pod>(ObjectKind::Pod, pod.as_str(), uid, now).await
     }
+
+    fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
+        let watched = Watched {
+            what: "pods",
+            requests: self.requests::<Pod>(),
+            selector: labels::selector(&labels::task_manager(cluster_id)),
+        };
+        object_watch::watch(self.client.clone(), watched)
+            .map(|event| match event {
+                ObjectEvent::Relisted(pods) => PodEvent::Relisted(pods),
+                ObjectEvent::Applied(pod) => PodEvent::Applied(pod),
+                ObjectEvent::Deleted(pod) => PodEvent::Deleted(pod),
+                ObjectEvent::Interrupted { reason, .. } => PodEvent::Interrupted(reason),
+            })
+            .boxed()
+    }
+
+    fn watch_nodes(&self) -> BoxStream<'static, NodeEvent> {
+        let watched = Watched {
+            what: "nodes",
+            requests: Request::new(Node::url_path(&(), None)),
+            selector: String::new(),
+        };
+        let events = object_watch::watch(self.client.clone(), watched).map(|event| match event {
+            ObjectEvent::Relisted(nodes) => NodeEvent::Relisted(nodes),
+            ObjectEvent::Applied(node) => NodeEvent::Applied(node),
+            ObjectEvent::Deleted(node) => NodeEvent::Deleted(node),
+            ObjectEvent::Interrupted {
+                reason,
+                is_forbidden: true,
+            } => NodeEvent::Refused(reason),
+            ObjectEvent::Interrupted { reason, .. } => NodeEvent::Interrupted(reason),
+        });
+        until_refused(events.boxed())
+    }
+}
+
+/// The same events up to a refusal.
+fn until_refused(events: BoxStream<'static, NodeEvent>) -> BoxStream<'static, NodeEvent> {
+    stream::unfold(Some(events), |events| async {
+        let mut events = events?;
+        let event = events.next().await?;
+        let is_last = matches!(event, NodeEvent::Refused(_));
+        Some((event, (!is_last).then_some(events)))
+    })
+    .boxed()
 }
 
 /// Whether `existing` is what an earlier create of `wanted` made: it has all its labels and owners.

@@ -6,7 +6,7 @@ use std::fmt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 
 use crate::cluster_id::ClusterId;
 use crate::namespace::Namespace;
@@ -157,12 +157,25 @@ pub trait KubeClient: Send + Sync {
     /// If the future is dropped, the Lease may be replaced.
     async fn replace_lease(&self, lease: &Lease) -> Result<Lease, ReplaceObjectError>;
 
+    /// Removes the pod that has this name and uid without waiting for its node to end its containers. For
+    /// pods whose node is dead; on any other they may go on running for a while. One that is gone, or
+    /// whose name another pod took, counts as removed.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeleteError`].
+    async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
+
     /// What happens to the TaskManager pods of this cluster, without end.
     ///
     /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are
     /// retried with back-off inside; each is reported once as [`PodEvent::Interrupted`] and followed,
     /// when events might have been missed, by another [`PodEvent::Relisted`].
     fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent>;
+
+    /// What happens to the nodes of the Kubernetes cluster, without end, unless we may not know: after
+    /// [`NodeEvent::Refused`] nothing follows. Otherwise as [`KubeClient::watch_task_manager_pods`].
+    fn watch_nodes(&self) -> BoxStream<'static, NodeEvent>;
 }
 
 /// The unique id that the API server gave to an object; a new object of the same name has another.
@@ -208,6 +221,22 @@ pub enum PodEvent {
     Deleted(Box<Pod>),
     /// The watch was interrupted, for this reason, and is being taken up again.
     Interrupted(String),
+}
+
+/// What happened to the nodes that are watched.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// These nodes exist now; any other that was known is gone.
+    Relisted(Vec<Node>),
+    /// The node was added or changed.
+    Applied(Box<Node>),
+    /// The node is gone; this was its last state.
+    Deleted(Box<Node>),
+    /// The watch was interrupted, for this reason, and is being taken up again.
+    Interrupted(String),
+    /// The user or the service account may not watch nodes; the API server's words.
+    Refused(String),
 }
 
 /// An object that a deploy creates besides the Deployment, and that the Deployment owns. Every

@@ -352,6 +352,7 @@ mod tests {
             uid: Uid::new("real"),
             stage: PodStage::Running,
             is_being_deleted: false,
+            deletion_grace: None,
             node: Some("node-1".to_owned()),
             ip: Some("10.0.0.7".to_owned()),
             created_at: None,

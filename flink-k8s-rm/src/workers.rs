@@ -15,6 +15,8 @@ mod event;
 mod failure_cause;
 mod losses;
 mod moment;
+mod node_observation;
+mod nodes;
 mod options;
 mod pod_observation;
 mod reason;
@@ -30,10 +32,11 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 pub use flink_k8s_core::task_manager::WorkerRequest;
 
-pub use action::{Action, News};
+pub use action::{Action, Deletion, News};
 pub use event::{CallFailure, Event};
 pub use failure_cause::FailureCause;
 pub use moment::Moment;
+pub use node_observation::NodeObservation;
 pub use options::WorkersOptions;
 pub use pod_observation::{
     ContainerEnd, MAIN_CONTAINER, NotAWorkerPod, PodObservation, PodStage, Termination,
@@ -45,6 +48,7 @@ use back_off::BackOff;
 use call_budget::CallBudget;
 use doubts::Doubts;
 use losses::Failures;
+use nodes::Nodes;
 use starts::Starts;
 use worker::{Call, Demand, Seen, Source, Step, Worker};
 
@@ -79,6 +83,7 @@ pub struct Workers {
     starts: Starts,
     deletes: CallBudget<()>,
     failures: Failures,
+    nodes: Nodes,
     due: BTreeSet<(Moment, PodName)>,
     announced: Option<Moment>,
     departures: VecDeque<Departure>,
@@ -99,6 +104,7 @@ impl Workers {
             is_listed: false,
             starts: Starts::new(&options, back_off),
             failures: Failures::default(),
+            nodes: Nodes::default(),
             deletes: CallBudget::new(options.max_parallel_deletes),
             due: BTreeSet::new(),
             announced: None,
@@ -131,6 +137,10 @@ impl Workers {
             Event::DeleteFailed { name, failure } => {
                 self.delete_ended(&name, Some(&failure), now, &mut actions);
             }
+            Event::NodesRelisted(nodes) => self.nodes_relisted(nodes, now),
+            Event::NodeChanged(node) => self.node_changed(node, now),
+            Event::NodeGone(name) => self.node_gone(&name, now),
+            Event::NodesUnknown => self.nodes_unknown(),
             Event::JobManagerStarted => {
                 self.drop_unstarted_requests(now, &mut actions);
                 self.recover_all();
@@ -140,6 +150,7 @@ impl Workers {
             // A clock that rings early must not be the last to ring.
             Event::Tick => self.announced = None,
         }
+        self.settle_nodes(now, &mut actions);
         self.settle_doubts(now, &mut actions);
         self.catch_up(now, &mut actions);
         actions
@@ -190,7 +201,14 @@ impl Workers {
         if waits_for_list {
             return Situation::PodsNotListedYet;
         }
-        worker.situation(self.awaited_start(name, worker, now), now)
+        let node = worker.node.as_deref().unwrap_or_default();
+        match worker.situation(self.awaited_start(name, worker, now), now) {
+            Situation::Running if self.nodes.farewell(node).is_some() => Situation::NodeEnds {
+                node: node.to_owned(),
+                taint: self.nodes.farewell(node).unwrap_or_default().to_owned(),
+            },
+            other => other,
+        }
     }
 
     fn request(&mut self, request: Arc<WorkerRequest>, now: Moment, actions: &mut Vec<Action>) {
@@ -372,7 +390,7 @@ impl Workers {
             self.advance(&name, now, actions);
         }
         let first_due = self.due.first().map(|(at, _)| *at);
-        let others = [self.doubts_due(), self.starts.due(now)];
+        let others = [self.doubts_due(), self.starts.due(now), self.nodes.due()];
         let next = first_due.into_iter().chain(others.into_iter().flatten()).min();
         if self.announced.is_some_and(|announced| announced <= now) {
             self.announced = None;
@@ -394,6 +412,7 @@ impl Workers {
             self.take_next_step(name, now, actions);
         }
         self.recount(name);
+        self.locate(name);
     }
 
     fn take_next_step(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
@@ -430,14 +449,29 @@ impl Workers {
                         Demand::Lost { farewell, .. } | Demand::Released { farewell } => farewell.clone(),
                         Demand::Requested | Demand::Adopted => Farewell::Released,
                     };
+                    let is_dead = worker.node.as_ref().is_some_and(|node| self.nodes.is_lost(node));
+                    let is_overdue = worker.pod.as_ref().is_some_and(|pod| pod.is_overdue);
+                    let how = if is_dead || is_overdue {
+                        Deletion::AtOnce
+                    } else {
+                        Deletion::Graceful
+                    };
                     actions.push(Action::DeletePod {
                         name: name.clone(),
                         uid,
                         why,
+                        how,
                     });
                 } else {
                     self.deletes.wait(name, ());
                 }
+            }
+            Step::GiveUp(farewell) => {
+                let told_at = now;
+                let news = News::Failed(farewell.clone());
+                worker.set_demand(Demand::Lost { told_at, farewell }, now);
+                self.tell(name, Some(news), now, actions);
+                self.advance(name, now, actions);
             }
             Step::Bury(farewell) => {
                 actions.push(Action::Notify {
@@ -458,6 +492,7 @@ impl Workers {
             self.due.remove(&(due, name.clone()));
         }
         self.start_is_over(name, &worker);
+        self.nodes.moved(name, worker.node.as_deref(), None);
         self.deletes.leave(name);
         if self.departures.len() == DEPARTURES_KEPT {
             self.departures.pop_front();

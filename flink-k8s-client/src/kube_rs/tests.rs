@@ -294,6 +294,14 @@ async fn a_deletion_names_the_uid_and_leaves_a_successor_alone() {
     kube.delete_pod(&name, &uid).await.unwrap();
     assert_eq!(server.await.unwrap(), [json!({"preconditions": {"uid": "u1"}})]);
 
+    let (kube, server) = api_server(vec![(
+        delete,
+        Answer::Json(200, json!({"kind": "Status", "status": "Success"})),
+    )]);
+    kube.delete_pod_now(&name, &uid).await.unwrap();
+    let at_once = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "u1"}});
+    assert_eq!(server.await.unwrap(), [at_once]);
+
     let (kube, _) = api_server(vec![(delete, refusal(404, "NotFound", "not found"))]);
     kube.delete_pod(&name, &uid).await.unwrap();
     let (kube, _) = api_server(vec![

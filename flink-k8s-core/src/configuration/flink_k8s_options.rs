@@ -58,6 +58,20 @@ pub const MAX_WORKERS: ConfigOption<u32> = ConfigOption::new(
     "Largest number of TaskManager pods, counting those that are still ending; 0 sets no bound.",
 );
 
+/// `flink-k8s.resource-manager.watch-nodes`: Whether nodes are watched, so that TaskManagers on dead ones are replaced; needs the permission to list and watch nodes, and does nothing without it.
+pub const WATCH_NODES: ConfigOption<bool> = ConfigOption::new(
+    "flink-k8s.resource-manager.watch-nodes",
+    "true",
+    "Whether nodes are watched, so that TaskManagers on dead ones are replaced; needs the permission to list and watch nodes, and does nothing without it.",
+);
+
+/// `flink-k8s.resource-manager.node-lost-timeout`: How long a node may be silent before its TaskManagers are lost, and how long after its grace period a pod may take to end, before they are removed by force.
+pub const NODE_LOST_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.resource-manager.node-lost-timeout",
+    "1 min",
+    "How long a node may be silent before its TaskManagers are lost, and how long after its grace period a pod may take to end, before they are removed by force.",
+);
+
 /// Who starts and stops TaskManagers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceManagerKind {

@@ -1,6 +1,7 @@
 //! The task that owns all state: one loop that waits for whatever happens next.
 
 mod answers;
+mod nodes;
 mod pods;
 
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flink_k8s_core::kube_client::{KubeClient, PodEvent};
+use flink_k8s_core::kube_client::{KubeClient, NodeEvent, PodEvent};
 use flink_k8s_core::task_manager::WorkerRequest;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -52,6 +53,7 @@ pub(super) struct Driver {
     wake: Option<Instant>,
     under_way: JoinSet<Happening>,
     pods: Option<BoxStream<'static, PodEvent>>,
+    nodes: Option<BoxStream<'static, NodeEvent>>,
     owner: Option<Owner>,
     owner_error: Option<String>,
     watch_interrupted: Option<String>,
@@ -71,6 +73,8 @@ enum Happening {
     OwnerFound(Box<Deployment>),
     OwnerMissing(String),
     Pods(PodEvent),
+    Nodes(NodeEvent),
+    NodeWatchEnded,
     WatchEnded,
     WatchDue,
     TimerRang,
@@ -105,6 +109,7 @@ impl Driver {
             wake: None,
             under_way: JoinSet::new(),
             pods: None,
+            nodes: None,
             owner: None,
             owner_error: None,
             watch_interrupted: None,
@@ -127,7 +132,8 @@ impl Driver {
                 () = shutdown.cancelled() => Happening::Shutdown,
                 ended = ended(endpoint) => Happening::EndpointEnded(ended),
                 Some(done) = self.under_way.join_next() => done.unwrap_or_else(Happening::TaskFailed),
-                event = next_pod_event(&mut self.pods) => event.map_or(Happening::WatchEnded, Happening::Pods),
+                event = next_event(&mut self.pods) => event.map_or(Happening::WatchEnded, Happening::Pods),
+                event = next_event(&mut self.nodes) => event.map_or(Happening::NodeWatchEnded, Happening::Nodes),
                 () = ring(self.wake) => Happening::TimerRang,
                 Some(call) = inbox.recv() => Happening::Asked(call),
             };
@@ -148,6 +154,8 @@ impl Driver {
                     self.look_up_owner(kube_calls::OWNER_LOOKED_UP_AGAIN_AFTER);
                 }
                 Happening::Pods(event) => self.pods_changed(event),
+                Happening::Nodes(event) => self.nodes_changed(event),
+                Happening::NodeWatchEnded => self.nodes = None,
                 Happening::WatchEnded => {
                     self.pods = None;
                     self.watch_interrupted = Some("the watch ended".to_owned());
@@ -183,10 +191,10 @@ impl Driver {
             for action in self.decide(event) {
                 match action {
                     Action::CreatePod(request) => events.extend(self.create(&request)),
-                    Action::DeletePod { name, uid, why } => {
-                        info!(pod = %name, %uid, reason = %why, "deleting the pod of a worker");
-                        let deletion =
-                            kube_calls::delete(self.kube.clone(), name, uid, self.options.call_timeout);
+                    Action::DeletePod { name, uid, why, how } => {
+                        info!(pod = %name, %uid, reason = %why, ?how, "deleting the pod of a worker");
+                        let (kube, limit) = (self.kube.clone(), self.options.call_timeout);
+                        let deletion = kube_calls::delete(kube, (name, uid), how, limit);
                         self.under_way
                             .spawn(async { Happening::Answered(deletion.await) });
                     }
@@ -273,8 +281,8 @@ async fn ended(endpoint: &mut Option<JoinHandle<io::Result<()>>>) -> Result<io::
     }
 }
 
-async fn next_pod_event(pods: &mut Option<BoxStream<'static, PodEvent>>) -> Option<PodEvent> {
-    match pods {
+async fn next_event<E>(events: &mut Option<BoxStream<'static, E>>) -> Option<E> {
+    match events {
         Some(stream) => stream.next().await,
         None => pending().await,
     }

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::timeout;
 
-use crate::workers::{CallFailure, Event, FailureCause, PodObservation};
+use crate::workers::{CallFailure, Deletion, Event, FailureCause, PodObservation};
 
 /// How soon the cluster's Deployment is looked up again after a failure.
 pub(super) const OWNER_LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -38,8 +38,17 @@ pub(super) async fn create(kube: Arc<dyn KubeClient>, name: PodName, pod: Pod, l
 }
 
 /// Deletes the pod with this uid.
-pub(super) async fn delete(kube: Arc<dyn KubeClient>, name: PodName, uid: Uid, limit: Duration) -> Event {
-    let failure = match timeout(limit, kube.delete_pod(&name, &uid)).await {
+pub(super) async fn delete(
+    kube: Arc<dyn KubeClient>,
+    (name, uid): (PodName, Uid),
+    how: Deletion,
+    limit: Duration,
+) -> Event {
+    let deletion = match how {
+        Deletion::Graceful => kube.delete_pod(&name, &uid),
+        Deletion::AtOnce => kube.delete_pod_now(&name, &uid),
+    };
+    let failure = match timeout(limit, deletion).await {
         Ok(Ok(())) => return Event::DeleteSucceeded(name),
         Ok(Err(source)) if source.is_transient() => CallFailure::Transient {
             cause: FailureCause::ApiServer,

@@ -21,6 +21,8 @@ pub struct ResourceManagerOptions {
     pub node_name_label: String,
     /// Delays and limits of the state machine.
     pub workers: WorkersOptions,
+    /// Whether nodes are watched.
+    pub watch_nodes: bool,
     /// How long one call to the API server may take. 30 s.
     pub call_timeout: Duration,
 }
@@ -36,6 +38,7 @@ impl ResourceManagerOptions {
                 jitter_seed: rand::random(),
                 ..WorkersOptions::default()
             },
+            watch_nodes: true,
             call_timeout: Duration::from_secs(30),
         }
     }
@@ -59,6 +62,8 @@ impl ResourceManagerOptions {
             configuration.get(&resource_manager_options::START_WORKER_RETRY_INTERVAL)?;
         workers.registration_timeout =
             configuration.get(&resource_manager_options::TASK_MANAGER_REGISTRATION_TIMEOUT)?;
+        workers.node_lost_timeout = configuration.get(&flink_k8s_options::NODE_LOST_TIMEOUT)?;
+        self.watch_nodes = configuration.get(&flink_k8s_options::WATCH_NODES)?;
         self.node_name_label = configuration.get(&kubernetes_options::NODE_NAME_LABEL)?;
         Ok(self)
     }

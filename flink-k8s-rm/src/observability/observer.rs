@@ -232,7 +232,7 @@ impl Situation {
             | Self::BackingOff { .. } => WorkerState::BackingOff,
             Self::NotSeenYet | Self::Unscheduled { .. } => WorkerState::Pending,
             Self::Starting { .. } => WorkerState::Starting,
-            Self::Running => WorkerState::Running,
+            Self::Running | Self::NodeEnds { .. } => WorkerState::Running,
             Self::BeingDeletedByOthers | Self::Leaving(_) => WorkerState::Leaving,
         }
     }

@@ -24,6 +24,8 @@ pub enum Action {
         uid: Uid,
         /// Why it goes.
         why: Farewell,
+        /// Whether its node is waited for.
+        how: Deletion,
     },
     /// Tell the JobManager.
     Notify {
@@ -37,6 +39,15 @@ pub enum Action {
     LookAtDemand,
     /// Send [`Event::Tick`](super::Event::Tick) at this time; replaces what an earlier one asked for.
     WakeAt(Moment),
+}
+
+/// How a pod is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// Its node ends its containers within their grace period.
+    Graceful,
+    /// Its object is removed at once, because its node is dead.
+    AtOnce,
 }
 
 /// What the JobManager has to learn of a worker.

@@ -8,6 +8,7 @@ use flink_k8s_core::pod_name::PodName;
 
 use super::WorkerRequest;
 use super::failure_cause::FailureCause;
+use super::node_observation::NodeObservation;
 use super::pod_observation::PodObservation;
 
 /// Something that happened.
@@ -47,6 +48,14 @@ pub enum Event {
         /// How.
         failure: CallFailure,
     },
+    /// These nodes exist, and no others.
+    NodesRelisted(Vec<NodeObservation>),
+    /// A node was added or changed.
+    NodeChanged(NodeObservation),
+    /// The node of this name is gone.
+    NodeGone(String),
+    /// Nobody knows how nodes fare (any more).
+    NodesUnknown,
     /// A JobManager connected anew; it knows of no request that an earlier one made.
     JobManagerStarted,
     /// What [`Action::LookAtDemand`](super::Action::LookAtDemand) showed: whether any job waits for slots.

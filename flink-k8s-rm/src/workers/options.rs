@@ -36,6 +36,9 @@ pub struct WorkersOptions {
     pub proven_after: Duration,
     /// After which time the JobManager gives up a worker that does not register. 5 min, as in Flink.
     pub registration_timeout: Duration,
+    /// How long a node may be silent before its workers are lost; also, how long after its grace period a
+    /// pod may take to end. 60 s.
+    pub node_lost_timeout: Duration,
     /// How soon the watch has to show a pod that was created, before its creation is repeated. 30 s,
     /// doubled each time.
     pub seen_within: Duration,
@@ -73,6 +76,7 @@ impl Default for WorkersOptions {
             start_retry_interval: Duration::from_secs(3),
             proven_after: Duration::from_secs(30),
             registration_timeout: Duration::from_secs(300),
+            node_lost_timeout: Duration::from_secs(60),
             seen_within: Duration::from_secs(30),
             lost_answer_grace: Duration::from_secs(60),
             deletion_check: Duration::from_secs(60),

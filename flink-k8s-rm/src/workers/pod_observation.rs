@@ -1,6 +1,7 @@
 //! What the resource manager reads from a pod.
 
 use std::fmt;
+use std::time::Duration;
 
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::{InvalidPodName, PodName};
@@ -21,6 +22,8 @@ pub struct PodObservation {
     pub stage: PodStage,
     /// Whether somebody asked for its deletion; its containers may still run.
     pub is_being_deleted: bool,
+    /// From the request for its deletion, how long its containers may take to end.
+    pub deletion_grace: Option<Duration>,
     /// The node that it was given.
     pub node: Option<String>,
     /// Its address.
@@ -113,10 +116,28 @@ impl PodObservation {
             uid: Uid::new(uid),
             stage: status.map_or(PodStage::Unscheduled { unschedulable: None }, PodStage::read),
             is_being_deleted: metadata.deletion_timestamp.is_some(),
+            deletion_grace: metadata
+                .deletion_grace_period_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .map(Duration::from_secs),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             ip: status.and_then(|status| status.pod_ip.clone()),
             created_at: metadata.creation_timestamp.as_ref().map(|time| time.0),
         })
+    }
+
+    /// A pod of which no more is known.
+    pub fn new(name: PodName, uid: Uid, stage: PodStage) -> Self {
+        Self {
+            name,
+            uid,
+            stage,
+            is_being_deleted: false,
+            deletion_grace: None,
+            node: None,
+            ip: None,
+            created_at: None,
+        }
     }
 
     /// Whether the pod has a node and has not ended.
@@ -155,7 +176,13 @@ impl PodStage {
         if state.is_some_and(|state| state.running.is_some()) {
             return Self::Running;
         }
-        let waiting = state.and_then(|state| state.waiting.as_ref());
+        // While init containers run, the main one waits for them; their troubles are its own.
+        let init_containers = status.init_container_statuses.as_deref().unwrap_or_default();
+        let first_that_waits = init_containers
+            .iter()
+            .find_map(|container| container.state.as_ref()?.waiting.as_ref())
+            .filter(|waiting| waiting.reason.as_deref() != Some("PodInitializing"));
+        let waiting = first_that_waits.or_else(|| state?.waiting.as_ref());
         let waiting = waiting.map(|waiting| words(waiting.reason.as_deref(), waiting.message.as_deref()));
         Self::Starting {
             waiting: waiting.filter(|text| !text.is_empty()),
@@ -254,6 +281,18 @@ mod tests {
         let status = json!({"phase": "Pending", "conditions": scheduled(), "containerStatuses": [waiting]});
         let expected = PodStage::Starting {
             waiting: Some("ErrImagePull: not found".to_owned()),
+        };
+        assert_eq!(stage_of(&status), expected);
+    }
+
+    #[test]
+    fn the_trouble_of_an_init_container_is_told_in_place_of_the_main_container_that_waits_for_it() {
+        let pulling = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
+        let status = json!({"phase": "Pending", "conditions": scheduled(),
+            "initContainerStatuses": [container("download", &pulling)],
+            "containerStatuses": [container(MAIN_CONTAINER, &json!({"waiting": {"reason": "PodInitializing"}}))]});
+        let expected = PodStage::Starting {
+            waiting: Some("ImagePullBackOff: no such image".to_owned()),
         };
         assert_eq!(stage_of(&status), expected);
     }

@@ -89,6 +89,13 @@ pub enum Situation {
     },
     /// The main container runs.
     Running,
+    /// The main container runs, on a node whose end is announced.
+    NodeEnds {
+        /// The node.
+        node: String,
+        /// The taint that announces it.
+        taint: String,
+    },
     /// Somebody else asked for the pod's deletion; it still runs.
     BeingDeletedByOthers,
     /// The worker is on its way out.
@@ -121,6 +128,15 @@ pub enum Farewell {
         /// Why its main container did not run, if it did not.
         message: Option<String>,
     },
+    /// Its node has not answered for so long that it is taken for dead.
+    NodeLost {
+        /// The node.
+        node: String,
+        /// For how long it has been silent.
+        silent_for: Duration,
+    },
+    /// Somebody deleted its pod, which was still there long after its grace period.
+    NeverEnded,
     /// Its pod was on its way out when the resource manager first saw it.
     FoundLeaving,
 }
@@ -146,6 +162,7 @@ impl Situation {
             | Self::PredecessorMustGo
             | Self::NotSeenYet
             | Self::Running
+            | Self::NodeEnds { .. }
             | Self::BeingDeletedByOthers => None,
         }
     }
@@ -159,6 +176,7 @@ impl Farewell {
             Self::DeletedByOthers => Some(FailureCause::DeletedByOthers),
             Self::Refused { cause, .. } => Some(*cause),
             Self::NotRegistered { .. } => Some(FailureCause::NotRegistered),
+            Self::NodeLost { .. } | Self::NeverEnded => Some(FailureCause::NodeLost),
             Self::Released | Self::JobManagerRestarted | Self::FoundLeaving => None,
         }
     }
@@ -234,6 +252,9 @@ impl fmt::Display for Situation {
             } => write!(formatter, "cannot start, {cause}{}", detail(message.as_ref())),
             Self::Starting { cause: None, message } => write!(formatter, "starting{}", detail(message.as_ref())),
             Self::Running => formatter.write_str("running"),
+            Self::NodeEnds { node, taint } => {
+                write!(formatter, "running, but node {node} is about to end (taint {taint})")
+            }
             Self::BeingDeletedByOthers => formatter.write_str("running, but somebody else deletes the pod"),
             Self::Leaving(farewell) => write!(formatter, "leaving: {farewell}"),
         }
@@ -254,6 +275,15 @@ impl fmt::Display for Farewell {
                  time-out{}",
                 rounded(*waited),
                 detail(message.as_ref())
+            ),
+            Self::NodeLost { node, silent_for } => write!(
+                formatter,
+                "node {node} has not answered for {} and is taken for dead",
+                rounded(*silent_for)
+            ),
+            Self::NeverEnded => formatter.write_str(
+                "somebody deleted the pod, and it has not ended long after its grace period; its node may be \
+                 dead",
             ),
             Self::FoundLeaving => formatter.write_str("the pod was already ending when it was first seen"),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod dying_nodes;
 mod failing;
 
 const NAME: &str = "orders-taskmanager-1-1";
@@ -62,7 +63,13 @@ impl World {
 fn described(action: &Action) -> Option<String> {
     match action {
         Action::CreatePod(request) => Some(format!("create {}", request.name)),
-        Action::DeletePod { name, uid, .. } => Some(format!("delete {name} {uid}")),
+        Action::DeletePod {
+            name,
+            uid,
+            how: Deletion::Graceful,
+            ..
+        } => Some(format!("delete {name} {uid}")),
+        Action::DeletePod { name, uid, .. } => Some(format!("remove {name} {uid} at once")),
         Action::Notify {
             name,
             news: News::Changed(pod),
@@ -113,15 +120,7 @@ fn terminated() -> PodStage {
 }
 
 fn pod(text: &str, uid: &str, stage: PodStage) -> PodObservation {
-    PodObservation {
-        name: name(text),
-        uid: Uid::new(uid),
-        stage,
-        is_being_deleted: false,
-        node: None,
-        ip: None,
-        created_at: None,
-    }
+    PodObservation::new(name(text), Uid::new(uid), stage)
 }
 
 fn gone(uid: &str) -> Event {

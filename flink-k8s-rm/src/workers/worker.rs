@@ -11,6 +11,9 @@ use super::pod_observation::{PodObservation, PodStage};
 use super::reason::{Farewell, Situation};
 use super::{Moment, News, WorkerRequest};
 
+/// The grace period that Kubernetes gives to pods that name none.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
 /// Everything known of one worker. The fields are facts; what to do follows from them alone.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -47,6 +50,8 @@ pub(super) struct Worker {
     pub(super) is_replacement: bool,
     /// Whether it waits because the like of it was refused.
     pub(super) is_like_refused: bool,
+    /// The node under which it is registered with the nodes.
+    pub(super) node: Option<String>,
     /// Whether it is counted among those of which a pod exists.
     pub(super) is_counted: bool,
     /// Since when its pod has had a node.
@@ -82,6 +87,10 @@ pub(super) struct KnownPod {
     pub(super) deletions: u32,
     /// Deletions that failed in a row.
     pub(super) delete_failures: u32,
+    /// When it has to be gone, once somebody asked for its deletion.
+    pub(super) ends_by: Option<Moment>,
+    /// Whether it was not gone by then, so that its node is not waited for.
+    pub(super) is_overdue: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +120,8 @@ pub(super) enum Step {
     LookAgain(Moment),
     Create,
     Delete(Uid),
+    /// Its pod should have ended long ago; say that it is lost.
+    GiveUp(Farewell),
     /// The JobManager did not take note of the loss; say that the worker is gone.
     Bury(Farewell),
     Forget(Farewell),
@@ -162,6 +173,7 @@ impl Worker {
             due: None,
             is_replacement: false,
             is_like_refused: false,
+            node: None,
             is_counted: false,
             scheduled_at: None,
             running_since: None,
@@ -250,10 +262,15 @@ impl Worker {
             },
             deletions: 0,
             delete_failures: 0,
+            ends_by: None,
+            is_overdue: false,
         });
+        let grace = observation.deletion_grace.unwrap_or(DEFAULT_GRACE);
+        let ends_by = pod.ends_by.unwrap_or(now + grace + options.node_lost_timeout);
         self.pod = Some(KnownPod {
             observation: observation.clone(),
             seen,
+            ends_by: (observation.is_being_deleted && !pod.is_overdue).then_some(ends_by),
             ..pod
         });
         self.uncertain_until = None;
@@ -311,6 +328,12 @@ impl Worker {
             return Step::Rest;
         }
         let must_go = self.pod_must_go();
+        if let Some(pod) = self.pod.as_mut()
+            && pod.ends_by.take_if(|at| *at <= now).is_some()
+        {
+            pod.is_overdue = true;
+            pod.delete_due = now;
+        }
         match &self.pod {
             Some(pod)
                 if must_go && now >= pod.delete_due && pod.deletions > 0 && pod.seen != Seen::ByWatch =>
@@ -322,7 +345,11 @@ impl Worker {
             Some(pod) if must_go && now >= pod.delete_due => {
                 return Step::Delete(pod.observation.uid.clone());
             }
-            Some(pod) if must_go => return Step::LookAgain(pod.delete_due),
+            Some(pod) if must_go => {
+                let ends_by = pod.ends_by.unwrap_or(pod.delete_due);
+                return Step::LookAgain(pod.delete_due.min(ends_by));
+            }
+            Some(pod) if pod.is_overdue => return Step::GiveUp(Farewell::NeverEnded),
             Some(KnownPod {
                 seen: Seen::NotBefore(until),
                 ..
@@ -337,7 +364,7 @@ impl Worker {
                 self.unseen += 1;
                 self.not_before = now;
             }
-            Some(_) => return Step::Rest,
+            Some(pod) => return pod.ends_by.map_or(Step::Rest, Step::LookAgain),
             None => {}
         }
         if must_go && let Some(until) = self.uncertain_until {

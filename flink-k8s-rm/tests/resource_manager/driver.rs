@@ -347,3 +347,30 @@ async fn without_a_demand_source_nothing_is_held_back() {
     assert_eq!(cluster.pods(), [name(1), name(2), name(3)]);
     manager.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn workers_on_a_dead_node_are_removed_without_it() {
+    let cluster = FakeCluster::default();
+    let running = Running::on(&cluster);
+    running.request(1).await;
+    let name = request(1).name.to_string();
+    eventually("the pod is created", async || cluster.pods() == [name.as_str()]).await;
+    cluster.bind_pod(&name, "node-1");
+    cluster.run_pod(&name);
+    cluster.silence_node("node-1");
+    eventually("the pod is removed", async || cluster.pods().is_empty()).await;
+    assert_eq!(cluster.removed_at_once(), [name.as_str()]);
+    let expected = format!("{name}: leaving: node node-1 has not answered for 60.0 s and is taken for dead");
+    assert_eq!(reasons(&running.handle).await, [expected]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_hides_its_nodes_works_all_the_same() {
+    let cluster = FakeCluster::default();
+    cluster.hide_nodes();
+    let running = Running::on(&cluster);
+    running.request(2).await;
+    eventually("the pods are created", async || cluster.pods().len() == 2).await;
+    running.stop().await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, ObjectKind,
+    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent, ObjectKind,
     ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
@@ -55,6 +55,10 @@ struct State {
     watchers: Vec<mpsc::UnboundedSender<PodEvent>>,
     watch_is_cut: bool,
     lease: Option<Lease>,
+    node_watcher: Option<mpsc::UnboundedSender<NodeEvent>>,
+    nodes_are_secret: bool,
+    /// Names of pods that were deleted without their node.
+    removed_at_once: Vec<String>,
 }
 
 impl FakeCluster {
@@ -117,6 +121,32 @@ impl FakeCluster {
                 "containerStatuses": [container(&json!({"running": {}}))],
             }),
         );
+    }
+
+    /// Nobody may watch nodes.
+    pub(crate) fn hide_nodes(&self) {
+        self.state().nodes_are_secret = true;
+    }
+
+    /// The pod is on this node.
+    pub(crate) fn bind_pod(&self, name: &str, node: &str) {
+        let mut state = self.state();
+        let pod = state.pods.get_mut(name).unwrap();
+        pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
+    }
+
+    /// The kubelet of this node stops to answer.
+    pub(crate) fn silence_node(&self, node: &str) {
+        let ready = json!([{"type": "Ready", "status": "Unknown"}]);
+        let node = json!({"metadata": {"name": node}, "status": {"conditions": ready}});
+        let event = NodeEvent::Applied(Box::new(serde_json::from_value(node).unwrap()));
+        let state = self.state();
+        state.node_watcher.as_ref().unwrap().send(event).unwrap();
+    }
+
+    /// Names of pods that were deleted without their node.
+    pub(crate) fn removed_at_once(&self) -> Vec<String> {
+        self.state().removed_at_once.clone()
     }
 
     /// The pod's main container exits.
@@ -275,6 +305,14 @@ pub(crate) async fn reasons(handle: &ResourceManagerHandle) -> Vec<String> {
         .collect()
 }
 
+fn stream_of<E: Send + 'static>(receiver: mpsc::UnboundedReceiver<E>) -> BoxStream<'static, E> {
+    futures::stream::unfold(receiver, |mut receiver| async {
+        let event = receiver.recv().await?;
+        Some((event, receiver))
+    })
+    .boxed()
+}
+
 fn reference(name: &str) -> ObjectReference {
     let namespace = "default".parse().unwrap();
     ObjectReference {
@@ -407,6 +445,24 @@ impl KubeClient for FakeCluster {
         }
     }
 
+    async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
+        self.state().removed_at_once.push(pod.to_string());
+        self.delete_pod(pod, uid).await
+    }
+
+    fn watch_nodes(&self) -> BoxStream<'static, NodeEvent> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        if state.nodes_are_secret {
+            let refused = NodeEvent::Refused("nodes is forbidden".to_owned());
+            sender.send(refused).unwrap();
+        } else {
+            sender.send(NodeEvent::Relisted(Vec::new())).unwrap();
+            state.node_watcher = Some(sender);
+        }
+        stream_of(receiver)
+    }
+
     fn watch_task_manager_pods(&self, _cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.state();
@@ -414,11 +470,7 @@ impl KubeClient for FakeCluster {
             .send(PodEvent::Relisted(state.pods.values().cloned().collect()))
             .unwrap();
         state.watchers.push(sender);
-        futures::stream::unfold(receiver, |mut receiver| async {
-            let event = receiver.recv().await?;
-            Some((event, receiver))
-        })
-        .boxed()
+        stream_of(receiver)
     }
 
     async fn create_deployment(&self, _: &Deployment) -> Result<Deployment, CreateObjectError> {

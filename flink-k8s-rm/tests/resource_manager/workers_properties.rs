@@ -167,6 +167,7 @@ impl World {
             uid: Uid::new(format!("uid-{}", self.uids_given)),
             stage: PodStage::Unscheduled { unschedulable: None },
             is_being_deleted: false,
+            deletion_grace: None,
             node: None,
             ip: None,
             created_at: None,

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use flink_k8s_core::kube_client::PodEvent;
+use flink_k8s_core::kube_client::{NodeEvent, PodEvent};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body::Frame;
@@ -298,4 +298,36 @@ async fn pods_are_listed_again_from_time_to_time_although_nothing_fails() {
     assert_eq!(next(&mut events).await, "relisted one");
     let (_, watches) = script.await.unwrap();
     assert!((20..=21).contains(&watches), "{watches}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_on_nodes_ends_where_it_is_forbidden() {
+    let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<AnyBody>>();
+    let kube = KubeRsClient::new(Client::new(service, "default"), "team-a".parse().unwrap());
+    let mut events = kube.watch_nodes();
+    let script = tokio::spawn(async move {
+        let (request, respond) = handle.next_request().await.unwrap();
+        assert_eq!(request.uri().path(), "/api/v1/nodes");
+        let node = json!({"metadata": {"name": "node-1"}});
+        let list = json!({"metadata": {"resourceVersion": "7"}, "items": [node]});
+        respond.send_response(Response::new(whole(&list)));
+        let (request, respond) = handle.next_request().await.unwrap();
+        assert!(request.uri().to_string().contains("resourceVersion=7"));
+        let refusal = json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+            "message": "nodes is forbidden"});
+        respond.send_response(Response::builder().status(403).body(whole(&refusal)).unwrap());
+        handle
+    });
+    let listed = events.next().await.unwrap();
+    assert!(
+        matches!(&listed, NodeEvent::Relisted(nodes) if nodes.len() == 1),
+        "{listed:?}"
+    );
+    let refused = events.next().await.unwrap();
+    let NodeEvent::Refused(reason) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(reason.contains("nodes is forbidden"), "{reason}");
+    assert!(events.next().await.is_none());
+    script.await.unwrap();
 }

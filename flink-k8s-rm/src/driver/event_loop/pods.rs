@@ -52,6 +52,7 @@ impl Driver {
         });
         self.owner_error = None;
         self.open_watch();
+        self.open_node_watch();
     }
 
     pub(super) fn open_watch(&mut self) {

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use flink_k8s_core::kube_client::PodEvent;
 use futures::stream::{self, BoxStream, StreamExt};
 use http_body_util::BodyExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{ObjectList, Request, WatchEvent};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::{self, Instant};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
@@ -23,22 +22,43 @@ const WATCH_SECONDS: u32 = 30;
 const WATCH_SLACK: Duration = Duration::from_secs(5);
 /// A watch that was open for this long without a fault counts as working.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
-/// After this time the pods are listed again although nothing failed: a watch from a version that the API
+/// After this time the objects are listed again although nothing failed: a watch from a version that the API
 /// server has not reached (its storage was restored) delivers nothing and never fails.
 const RELIST_INTERVAL: Duration = Duration::from_secs(600);
-/// After this many failures in a row to take a watch up again, the pods are listed instead.
+/// After this many failures in a row to take a watch up again, the objects are listed instead.
 const RESUME_ATTEMPTS: u32 = 3;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
 /// The longest wish of the API server that is granted.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Follows the pods that match `selector`.
-pub(super) fn watch(client: Client, pods: Request, selector: String) -> BoxStream<'static, PodEvent> {
-    let watch = PodWatch {
+/// What happened to the objects that are watched; the port has such an enum for each kind.
+#[derive(Debug)]
+pub(super) enum ObjectEvent<K> {
+    Relisted(Vec<K>),
+    Applied(Box<K>),
+    Deleted(Box<K>),
+    Interrupted { reason: String, is_forbidden: bool },
+}
+
+/// What is watched.
+pub(super) struct Watched {
+    /// The kind in messages, such as `pods`.
+    pub(super) what: &'static str,
+    /// Builds lists and watches of the kind.
+    pub(super) requests: Request,
+    /// The labels that objects must have; empty for all.
+    pub(super) selector: String,
+}
+
+/// Follows the objects that match.
+pub(super) fn watch<K>(client: Client, watched: Watched) -> BoxStream<'static, ObjectEvent<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static,
+{
+    let watch = ObjectWatch::<K> {
         client,
-        pods,
-        selector,
+        watched,
         resume_from: None,
         listed_at: Instant::now(),
         open: None,
@@ -53,14 +73,19 @@ pub(super) fn watch(client: Client, pods: Request, selector: String) -> BoxStrea
     .boxed()
 }
 
-struct PodWatch {
+impl Watched {
+    fn selector(&self) -> Option<String> {
+        Some(self.selector.clone()).filter(|selector| !selector.is_empty())
+    }
+}
+
+struct ObjectWatch<K> {
     client: Client,
-    pods: Request,
-    selector: String,
+    watched: Watched,
     /// The version after which a watch misses nothing; `None` before the first list and when it expired.
     resume_from: Option<String>,
     listed_at: Instant,
-    open: Option<OpenWatch>,
+    open: Option<OpenWatch<K>>,
     back_off: BackOff,
     /// The interruption that the consumer was told of and that is not over yet.
     reported: Option<String>,
@@ -68,8 +93,8 @@ struct PodWatch {
     delay: Option<Duration>,
 }
 
-struct OpenWatch {
-    events: BoxStream<'static, Result<WatchEvent<Pod>, Interruption>>,
+struct OpenWatch<K> {
+    events: BoxStream<'static, Result<WatchEvent<K>, Interruption>>,
     since: Instant,
 }
 
@@ -79,11 +104,13 @@ struct Interruption {
     retry_after: Option<Duration>,
     /// Events may have been missed: the version is too old or was never known.
     expired: bool,
+    /// We may not know.
+    forbidden: bool,
 }
 
 impl Interruption {
-    fn new(what: &str, error: &CallError) -> Self {
-        let mut reason = format!("{what}: {error}");
+    fn new(what: String, error: &CallError) -> Self {
+        let mut reason = what + ": " + &error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(below) = cause {
             reason = format!("{reason}: {below}");
@@ -96,6 +123,7 @@ impl Interruption {
             reason,
             retry_after: seconds.map(|wish| wish.min(LONGEST_RETRY_AFTER)),
             expired: error.code() == Some(410) || error.has_reason("Expired"),
+            forbidden: error.code() == Some(403),
         }
     }
 
@@ -104,12 +132,13 @@ impl Interruption {
             reason: reason.into(),
             retry_after: None,
             expired: false,
+            forbidden: false,
         }
     }
 }
 
-impl PodWatch {
-    async fn next_event(&mut self) -> PodEvent {
+impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> ObjectWatch<K> {
+    async fn next_event(&mut self) -> ObjectEvent<K> {
         loop {
             if let Some(delay) = self.delay {
                 time::sleep(delay).await;
@@ -134,27 +163,34 @@ impl PodWatch {
         }
     }
 
-    async fn list(&mut self) -> Result<PodEvent, Interruption> {
-        let request = self.pods.list(&ListParams::default().labels(&self.selector));
-        let listed = call::<ObjectList<Pod>>(&self.client, request, LIST_TIMEOUT).await;
-        let list = listed.map_err(|error| Interruption::new("cannot list the pods", &error))?;
+    async fn list(&mut self) -> Result<ObjectEvent<K>, Interruption> {
+        let wanted = ListParams {
+            label_selector: self.watched.selector(),
+            ..ListParams::default()
+        };
+        let request = self.watched.requests.list(&wanted);
+        let listed = call::<ObjectList<K>>(&self.client, request, LIST_TIMEOUT).await;
+        let what = || format!("cannot list the {}", self.watched.what);
+        let list = listed.map_err(|error| Interruption::new(what(), &error))?;
         self.resume_from = list
             .metadata
             .resource_version
             .filter(|version| !version.is_empty());
         self.listed_at = Instant::now();
         self.works();
-        Ok(PodEvent::Relisted(list.items))
+        Ok(ObjectEvent::Relisted(list.items))
     }
 
     async fn open_watch(&mut self, version: &str) -> Result<(), Interruption> {
-        let params = WatchParams::default()
-            .labels(&self.selector)
-            .timeout(WATCH_SECONDS);
-        let request = self.pods.watch(&params, version);
+        let params = WatchParams {
+            label_selector: self.watched.selector(),
+            ..WatchParams::default().timeout(WATCH_SECONDS)
+        };
+        let request = self.watched.requests.watch(&params, version);
         let answer = time::timeout(CALL_TIMEOUT, send(&self.client, request)).await;
         let answer = answer.unwrap_or(Err(CallError::Timeout { limit: CALL_TIMEOUT }));
-        let answer = answer.map_err(|error| Interruption::new("cannot watch the pods", &error))?;
+        let what = || format!("cannot watch the {}", self.watched.what);
+        let answer = answer.map_err(|error| Interruption::new(what(), &error))?;
         let body = StreamReader::new(
             answer
                 .into_body()
@@ -165,7 +201,7 @@ impl PodWatch {
         let events = lines.filter_map(|line| async {
             match line {
                 Ok(line) if line.trim().is_empty() => None,
-                Ok(line) => match serde_json::from_str::<WatchEvent<Pod>>(&line) {
+                Ok(line) => match serde_json::from_str::<WatchEvent<K>>(&line) {
                     Ok(event) => Some(Ok(event)),
                     // A connection that breaks in the middle of a line leaves a part of it.
                     Err(error) if error.is_eof() => None,
@@ -185,7 +221,7 @@ impl PodWatch {
     }
 
     /// The next thing that an open watch tells; `None` when there is nothing to tell.
-    async fn next_of_open_watch(&mut self) -> Result<Option<PodEvent>, Interruption> {
+    async fn next_of_open_watch(&mut self) -> Result<Option<ObjectEvent<K>>, Interruption> {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
@@ -214,15 +250,15 @@ impl PodWatch {
         }
     }
 
-    fn understand(&mut self, event: WatchEvent<Pod>) -> Result<Option<PodEvent>, Interruption> {
+    fn understand(&mut self, event: WatchEvent<K>) -> Result<Option<ObjectEvent<K>>, Interruption> {
         let event = match event {
-            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                self.saw(pod.metadata.resource_version.as_ref());
-                Some(PodEvent::Applied(Box::new(pod)))
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                self.saw(object.meta().resource_version.as_ref());
+                Some(ObjectEvent::Applied(Box::new(object)))
             }
-            WatchEvent::Deleted(pod) => {
-                self.saw(pod.metadata.resource_version.as_ref());
-                Some(PodEvent::Deleted(Box::new(pod)))
+            WatchEvent::Deleted(object) => {
+                self.saw(object.meta().resource_version.as_ref());
+                Some(ObjectEvent::Deleted(Box::new(object)))
             }
             WatchEvent::Bookmark(bookmark) => {
                 self.saw(Some(&bookmark.metadata.resource_version));
@@ -230,7 +266,7 @@ impl PodWatch {
             }
             WatchEvent::Error(status) => {
                 let error = CallError::from_status(*status);
-                return Err(Interruption::new("the watch ended", &error));
+                return Err(Interruption::new("the watch ended".to_owned(), &error));
             }
         };
         self.works();
@@ -246,12 +282,13 @@ impl PodWatch {
     fn works(&mut self) {
         self.back_off.reset();
         if self.reported.take().is_some() {
-            tracing::info!(selector = %self.selector, "the watch on pods works again");
+            let Watched { what, selector, .. } = &self.watched;
+            tracing::info!(selector, "the watch on {what} works again");
         }
     }
 
     /// Prepares the next attempt. Tells the consumer unless it knows of this interruption.
-    fn interrupted(&mut self, interruption: Interruption) -> Option<PodEvent> {
+    fn interrupted(&mut self, interruption: Interruption) -> Option<ObjectEvent<K>> {
         self.open = None;
         let delay = self
             .back_off
@@ -261,12 +298,17 @@ impl PodWatch {
         if interruption.expired || self.back_off.failures() > RESUME_ATTEMPTS {
             self.resume_from = None;
         }
-        let reason = interruption.reason;
+        let (reason, is_forbidden) = (interruption.reason, interruption.forbidden);
         if self.reported.as_ref() == Some(&reason) {
             return None;
         }
-        tracing::warn!(selector = %self.selector, reason, retry_in = ?delay, "the watch on pods is interrupted");
+        let Watched { what, selector, .. } = &self.watched;
+        if is_forbidden {
+            tracing::debug!(selector, reason, "not allowed to watch {what}");
+        } else {
+            tracing::warn!(selector, reason, retry_in = ?delay, "the watch on {what} is interrupted");
+        }
         self.reported = Some(reason.clone());
-        Some(PodEvent::Interrupted(reason))
+        Some(ObjectEvent::Interrupted { reason, is_forbidden })
     }
 }
