@@ -101,6 +101,43 @@ fn a_directory_without_flink_cannot_be_an_image() {
 }
 
 #[test]
+fn a_missing_java_is_named_with_where_it_was_looked_for() {
+    let flink = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(flink.path().join("lib")).expect("a directory");
+    fs::write(flink.path().join("lib/flink-dist-2.1.3.jar"), "").expect("a file");
+    let home = flink.path().display().to_string();
+    let (code, said) = flink_k8s(&["local", "up", "--flink-home", &home], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        said.starts_with(
+            "error: no Java is found: there is no java on the PATH; name an installation with --java-home"
+        ),
+        "{said}"
+    );
+    let (code, said) = flink_k8s(&["local", "up", "--flink-home", &home, "--java-home", &home], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        said.starts_with(&format!(
+            "error: there is no Java in {home}: {home}/bin/java is missing\n"
+        )),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_jar_is_refused_for_what_it_is() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), "hello").expect("a file");
+    let path = file.path().display().to_string();
+    let (code, said) = flink_k8s(&["run", "-Dkubernetes.cluster-id=orders", &path], &[]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        said,
+        format!("error: cannot run {path}: it is not a jar (a zip file with Java classes)\n")
+    );
+}
+
+#[test]
 fn what_does_not_run_is_not_an_error_to_stop_but_has_no_status() {
     let (code, said) = flink_k8s(&["local", "down"], &[]);
     assert_eq!(code, 0);

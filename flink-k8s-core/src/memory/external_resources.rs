@@ -35,3 +35,22 @@ pub fn external_resource_amounts(
     }
     Ok(amounts)
 }
+
+/// Puts names into the order in which Flink writes them: that of a Java hash map. Two whose hashes fall
+/// together stay in alphabetical order.
+pub(super) fn in_java_hash_order<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut buckets: u32 = 16;
+    // Java doubles a map that is three quarters full.
+    while names.len() > buckets as usize / 4 * 3 {
+        buckets *= 2;
+    }
+    let bucket = |name: &&str| {
+        let hash = name.encode_utf16().fold(0_u32, |hash, unit| {
+            hash.wrapping_mul(31).wrapping_add(u32::from(unit))
+        });
+        (hash ^ (hash >> 16)) & (buckets - 1)
+    };
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    names.sort_by_key(bucket);
+    names
+}

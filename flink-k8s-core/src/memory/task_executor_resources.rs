@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cpu_cores::CpuCores;
-use super::external_resources::{NONE, external_resource_amounts};
+use super::external_resources::{NONE, external_resource_amounts, in_java_hash_order};
 use super::invalid_memory_configuration::InvalidMemoryConfiguration;
 use super::legacy_heap::{LegacyHeapMeaning, map_legacy_heap_size};
 use super::memory_size::MemorySize;
@@ -201,7 +201,7 @@ impl TaskExecutorResources {
     /// The settings which tell a TaskManager its resources, as key and value, ordered by key. The values
     /// are not quoted for a shell.
     pub fn dynamic_properties(&self) -> Vec<(String, String)> {
-        let names: Vec<&str> = self.external_resources.keys().map(String::as_str).collect();
+        let names = in_java_hash_order(self.external_resources.keys());
         let names = if names.is_empty() {
             NONE.to_owned()
         } else {

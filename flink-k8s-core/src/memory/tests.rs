@@ -285,6 +285,29 @@ fn cpu_cores_come_from_flink_then_from_kubernetes_then_from_the_slots() {
 }
 
 #[test]
+fn names_of_external_resources_come_in_the_order_of_a_java_hash_map() {
+    for (names, expected) in [
+        ("x y;gpu", "x y;gpu"),
+        ("gpu;fpga;tpu", "fpga;tpu;gpu"),
+        ("gpu;a.b;npu", "npu;a.b;gpu"),
+        ("gpu1;gpu10;gpu2", "gpu1;gpu2;gpu10"),
+        ("Z;a", "a;Z"),
+    ] {
+        let mut settings = configuration(&[
+            ("taskmanager.memory.process.size", "2500m"),
+            ("external-resources", names),
+        ]);
+        for name in names.split(';') {
+            let key = format!("external-resource.{name}.amount");
+            settings.set(key, "1", Origin::CommandLine);
+        }
+        let properties = rebuilt(&settings).dynamic_properties();
+        let written = properties.iter().find(|(key, _)| key == "external-resources");
+        assert_eq!(written.unwrap().1, expected);
+    }
+}
+
+#[test]
 fn a_started_task_manager_reads_back_what_it_was_given() {
     let configuration = configuration(&[
         ("taskmanager.memory.process.size", "2500m"),

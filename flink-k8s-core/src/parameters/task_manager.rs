@@ -12,7 +12,7 @@ use crate::memory::TaskExecutorResources;
 pub struct TaskManagerParameters {
     /// What they share with the JobManager.
     pub cluster: ClusterParameters,
-    /// Port of the RPC endpoint.
+    /// Port of the RPC endpoint; 0 where the process chooses one, on the network of the node.
     pub rpc_port: i32,
     /// The label of nodes that holds their name.
     pub node_name_label: String,
@@ -33,11 +33,13 @@ impl TaskManagerParameters {
         if let Some(java_home) = configuration.find(&common_options::JAVA_HOME)? {
             pod.environment.insert("JAVA_HOME".to_owned(), java_home);
         }
-        let rpc_port = fixed_port(configuration, &common_options::TASK_MANAGER_RPC_PORT)?;
-        if rpc_port == 0 && !cluster.host_network {
-            let key = common_options::TASK_MANAGER_RPC_PORT.key;
-            return Err(InvalidSpecification::PortZero { key });
-        }
+        let rpc_port = if cluster.host_network {
+            // The port is chosen when the process starts. Upstream's resource manager then reads the other one.
+            fixed_port(configuration, &common_options::BLOB_SERVER_PORT)?;
+            0
+        } else {
+            fixed_rpc_port(configuration)?
+        };
         Ok(Self {
             rpc_port,
             node_name_label: configuration.get(&kubernetes_options::NODE_NAME_LABEL)?,
@@ -45,6 +47,14 @@ impl TaskManagerParameters {
             pod,
             cluster,
         })
+    }
+}
+
+fn fixed_rpc_port(configuration: &FlinkConfiguration) -> Result<i32, InvalidSpecification> {
+    let option = &common_options::TASK_MANAGER_RPC_PORT;
+    match fixed_port(configuration, option)? {
+        0 => Err(InvalidSpecification::PortZero { key: option.key }),
+        port => Ok(port),
     }
 }
 
