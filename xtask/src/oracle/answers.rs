@@ -1,6 +1,6 @@
 //! One answer by our own code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -267,7 +267,8 @@ fn task_manager(request: &Value, version: FlinkVersion) -> anyhow::Result<Value>
         .map(|(key, setting)| (key.to_owned(), setting.text.clone()));
     worker.dynamic_properties = settings.chain(worker.dynamic_properties).collect();
     let nodes = request["blocked_nodes"].as_array().into_iter().flatten();
-    worker.blocked_nodes = nodes.filter_map(Value::as_str).map(ToOwned::to_owned).collect();
+    let nodes: BTreeSet<&str> = nodes.filter_map(Value::as_str).collect();
+    worker.blocked_nodes = nodes.into_iter().map(ToOwned::to_owned).collect();
     let pod = serde_json::to_value(factory.pod_without_owner(&worker)?)?;
     let dynamic = settings_of_command_line(&pod)?;
     Ok(json!({"pod": pod, "dynamic": dynamic}))
