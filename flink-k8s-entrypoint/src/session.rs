@@ -12,14 +12,14 @@ use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{
-    FlinkConfiguration, common_options, flink_k8s_options, kubernetes_options,
+    FlinkConfiguration, common_options, flink_k8s_options, high_availability_options, kubernetes_options,
 };
 use flink_k8s_core::decorators::{HADOOP_CONF_DIRECTORY, TASK_MANAGER_POD_TEMPLATE_FILE};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::start_command;
 use flink_k8s_core::task_manager::TaskManagerFactory;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
-use flink_k8s_rm::endpoint::Endpoint;
+use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
 use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -63,9 +63,11 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     let identity = Identity::read(&configuration)?;
     let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
     let kube = KubeRsClient::connect(&connect).await?;
+    let forward = ApiServer::new(connect.configuration().await?)?;
     let endpoint = Endpoint::bind()
         .await
-        .context("cannot listen on the loopback for the JobManager")?;
+        .context("cannot listen on the loopback for the JobManager")?
+        .with_leader_election_times(leader_election_times(&configuration)?);
     let context = configuration.find(&kubernetes_options::CONTEXT)?;
     let kubeconfig = endpoint.kubeconfig(&identity.namespace, context.as_deref().unwrap_or(CONTEXT));
     let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
@@ -79,7 +81,6 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     };
     let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
-    let forward = kube.client();
     let mut manager = ResourceManager::new(options, Arc::new(kube), Some(forward), factory)
         .with_endpoint(endpoint)
         .with_metrics(metrics);
@@ -132,6 +133,14 @@ fn without_proxy(surroundings: &Surroundings) -> Vec<(String, String)> {
             )
         })
         .into()
+}
+
+fn leader_election_times(configuration: &FlinkConfiguration) -> anyhow::Result<LeaderElectionTimes> {
+    Ok(LeaderElectionTimes {
+        lease_duration: configuration.get(&high_availability_options::LEASE_DURATION)?,
+        renew_deadline: configuration.get(&high_availability_options::RENEW_DEADLINE)?,
+        retry_period: configuration.get(&high_availability_options::RETRY_PERIOD)?,
+    })
 }
 
 /// Which cluster this is.

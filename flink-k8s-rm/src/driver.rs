@@ -22,7 +22,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{ApiServer, Endpoint};
 use crate::observability::{Metrics, Observer};
 
 pub(crate) use calls::Call;
@@ -44,9 +44,9 @@ const CALLS_WAITING: usize = 256;
 /// # use std::sync::Arc;
 /// # use flink_k8s_core::kube_client::KubeClient;
 /// # use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
-/// # use flink_k8s_rm::endpoint::Endpoint;
+/// # use flink_k8s_rm::endpoint::{ApiServer, Endpoint};
 /// # use tokio_util::sync::CancellationToken;
-/// # async fn example(kube: Arc<dyn KubeClient>, forward: kube::Client, factory: PodFactory) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example(kube: Arc<dyn KubeClient>, forward: ApiServer, factory: PodFactory) -> Result<(), Box<dyn std::error::Error>> {
 /// let endpoint = Endpoint::bind().await?;
 /// let namespace = "default".parse()?;
 /// let kubeconfig = endpoint.kubeconfig(&namespace, "flink-k8s");
@@ -65,7 +65,7 @@ const CALLS_WAITING: usize = 256;
 pub struct ResourceManager {
     options: ResourceManagerOptions,
     kube: Arc<dyn KubeClient>,
-    forward: Option<kube::Client>,
+    forward: Option<ApiServer>,
     factory: PodFactory,
     demand: Option<Arc<dyn DemandSource>>,
     endpoint: Option<Endpoint>,
@@ -89,7 +89,7 @@ impl ResourceManager {
     pub fn new(
         options: ResourceManagerOptions,
         kube: Arc<dyn KubeClient>,
-        forward: Option<kube::Client>,
+        forward: Option<ApiServer>,
         factory: PodFactory,
     ) -> Self {
         let (calls, inbox) = mpsc::channel(CALLS_WAITING);

@@ -4,7 +4,14 @@
 //! a random token keeps them out. Calls on worker pods are answered from memory, everything else goes
 //! to the real API server with our credentials.
 
+mod api_server;
+mod budget;
 mod forward;
+mod forwarded_watch;
+mod headers;
+mod leadership;
+mod repeat;
+mod repetition;
 mod requests;
 mod responses;
 mod worker_watch;
@@ -24,6 +31,9 @@ use tracing::{info, warn};
 
 use crate::bearer_token::BearerToken;
 use crate::driver::ResourceManagerHandle;
+pub use api_server::{ApiServer, UnusableCredentials};
+use forward::Forwarder;
+pub use leadership::LeaderElectionTimes;
 use requests::Context;
 
 /// How long open requests may take to end after the shutdown began.
@@ -49,6 +59,7 @@ pub struct Endpoint {
     listener: TcpListener,
     address: SocketAddr,
     token: BearerToken,
+    leader_election_times: LeaderElectionTimes,
 }
 
 impl Endpoint {
@@ -64,7 +75,15 @@ impl Endpoint {
             listener,
             address,
             token: BearerToken::random(),
+            leader_election_times: LeaderElectionTimes::default(),
         })
+    }
+
+    /// Sets how long the JobManager leads without renewing; until then its calls are repeated.
+    #[must_use]
+    pub fn with_leader_election_times(mut self, times: LeaderElectionTimes) -> Self {
+        self.leader_election_times = times;
+        self
     }
 
     /// Where it listens.
@@ -100,16 +119,27 @@ impl Endpoint {
     pub(crate) async fn serve(
         self,
         workers: ResourceManagerHandle,
-        forward: Option<kube::Client>,
+        forward: Option<ApiServer>,
         cluster_id: ClusterId,
         namespace: Namespace,
         node_name_label: String,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
+        let forwarder = forward.map(|api_server| {
+            let times = self.leader_election_times;
+            Forwarder::new(
+                api_server,
+                times,
+                workers.metrics().clone(),
+                &cluster_id,
+                namespace.clone(),
+                shutdown.clone(),
+            )
+        });
         let context = Context {
             token: self.token,
             workers,
-            forward,
+            forwarder,
             cluster_id,
             namespace,
             node_name_label,

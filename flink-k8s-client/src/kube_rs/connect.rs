@@ -90,6 +90,32 @@ impl ConnectOptions {
         })
     }
 
+    /// Finds the Kubernetes API and says how to reach it, for a client of one's own making. No call is made.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing outside the process changes.
+    pub async fn configuration(&self) -> Result<Config, ConnectError> {
+        Ok(self.load().await?.0)
+    }
+
+    async fn load(&self) -> Result<(Config, CredentialsOrigin), ConnectError> {
+        let (mut config, origin) = load(self).await?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Retries are decided where it is known what a repetition means.
+        config.default_retry = false;
+        // A text that is no header value is left out: it is not worth failing for.
+        if let Ok(agent) = HeaderValue::from_str(&self.user_agent) {
+            config.headers.push((USER_AGENT, agent));
+        }
+        tracing::debug!(%origin, api_server = %config.cluster_url, "found the Kubernetes API");
+        Ok((config, origin))
+    }
+
     /// The namespace that is meant.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -212,15 +238,7 @@ impl KubeRsClient {
     ///
     /// Cancel safe: nothing outside the process changes.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        let (mut config, origin) = load(options).await?;
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // Retries are decided where it is known what a repetition means.
-        config.default_retry = false;
-        // A text that is no header value is left out: it is not worth failing for.
-        if let Ok(agent) = HeaderValue::from_str(&options.user_agent) {
-            config.headers.push((USER_AGENT, agent));
-        }
-        tracing::debug!(%origin, api_server = %config.cluster_url, "found the Kubernetes API");
+        let (config, origin) = options.load().await?;
         let stack = ClientBuilder::try_from(config).map_err(|source| ConnectError::Credentials {
             origin,
             source: Box::new(source),

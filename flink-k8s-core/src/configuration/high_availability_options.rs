@@ -1,4 +1,6 @@
-//! The options of high availability that deploying a cluster reads or sets.
+//! The options of high availability that deploying a cluster or running beside its JobManager reads or sets.
+
+use std::time::Duration;
 
 use super::{AlternativeKey, ConfigOption, MalformedValue, OptionRow, OptionValue, OptionalConfigOption};
 
@@ -38,6 +40,24 @@ pub const HIGH_AVAILABILITY_JOB_MANAGER_PORT: ConfigOption<String> = ConfigOptio
     "Port of the JobManager with high availability; 0 means jobmanager.rpc.port.",
 )
 .with_alternatives(&[AlternativeKey::Deprecated("recovery.jobmanager.port")]);
+/// `high-availability.kubernetes.leader-election.lease-duration`
+pub const LEASE_DURATION: ConfigOption<Duration> = ConfigOption::new(
+    "high-availability.kubernetes.leader-election.lease-duration",
+    "15 s",
+    "After this long without a renewal another JobManager may become the leader.",
+);
+/// `high-availability.kubernetes.leader-election.renew-deadline`
+pub const RENEW_DEADLINE: ConfigOption<Duration> = ConfigOption::new(
+    "high-availability.kubernetes.leader-election.renew-deadline",
+    "15 s",
+    "After this long without a renewal the leading JobManager gives up its leadership.",
+);
+/// `high-availability.kubernetes.leader-election.retry-period`
+pub const RETRY_PERIOD: ConfigOption<Duration> = ConfigOption::new(
+    "high-availability.kubernetes.leader-election.retry-period",
+    "5 s",
+    "How often the leader renews its leadership, and others try to become the leader.",
+);
 
 /// Every option of this section.
 pub const TABLE: &[&dyn OptionRow] = &[
@@ -45,6 +65,9 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &HIGH_AVAILABILITY_CLUSTER_ID,
     &HIGH_AVAILABILITY_STORAGE_DIR,
     &HIGH_AVAILABILITY_JOB_MANAGER_PORT,
+    &LEASE_DURATION,
+    &RENEW_DEADLINE,
+    &RETRY_PERIOD,
 ];
 
 /// Who elects the leader and keeps the pointers to recovery data.

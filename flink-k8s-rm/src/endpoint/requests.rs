@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::forward::forward;
+use super::forward::Forwarder;
 use super::responses::{Refusal, json_response, success};
 use super::worker_watch::{self, WatchRequest};
 use crate::bearer_token::BearerToken;
@@ -36,7 +36,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 pub(super) struct Context {
     pub(super) token: BearerToken,
     pub(super) workers: ResourceManagerHandle,
-    pub(super) forward: Option<kube::Client>,
+    pub(super) forwarder: Option<Forwarder>,
     pub(super) cluster_id: ClusterId,
     pub(super) namespace: Namespace,
     pub(super) node_name_label: String,
@@ -72,6 +72,15 @@ pub(super) async fn answer(State(context): State<Arc<Context>>, request: Request
         Ok(None) => forward(&context, parts, body).await,
         Err(refusal) => refusal.to_response(),
     }
+}
+
+async fn forward(context: &Context, parts: Parts, body: Body) -> Response {
+    let Some(forwarder) = &context.forwarder else {
+        let (method, path) = (&parts.method, parts.uri.path());
+        let message = format!("no API server to forward {method} {path} to");
+        return Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message).to_response();
+    };
+    forwarder.forward(parts, body).await
 }
 
 async fn simple_answer(context: &Context, call: WorkerCall) -> Result<Response, ResourceManagerEnded> {

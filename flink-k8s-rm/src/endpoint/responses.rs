@@ -62,7 +62,10 @@ impl Refusal {
     /// As an answer.
     pub(super) fn to_response(&self) -> Response {
         let mut response = json_response(self.code, self.to_status().to_string());
-        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            self.code,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, http::HeaderValue::from_static("1"));

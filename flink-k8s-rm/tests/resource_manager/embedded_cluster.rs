@@ -11,7 +11,7 @@ use flink_k8s_local::test_cluster::TestCluster;
 use flink_k8s_rm::driver::{
     PodFactory, ResourceManager, ResourceManagerError, ResourceManagerHandle, ResourceManagerOptions,
 };
-use flink_k8s_rm::endpoint::Endpoint;
+use flink_k8s_rm::endpoint::{ApiServer, Endpoint};
 use flink_k8s_rm::worker_request::WorkerRequest;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -74,7 +74,8 @@ impl World {
         let job_manager = kube::Client::try_from(config.await.unwrap()).unwrap();
         let options = ResourceManagerOptions::new(CLUSTER_ID.parse().unwrap(), self.namespace.clone());
         let kube = Arc::new(KubeRsClient::new(self.cluster.client(), self.namespace.clone()));
-        let manager = ResourceManager::new(options, kube, Some(self.cluster.client()), factory());
+        let forward = ApiServer::new(self.configuration().await).unwrap();
+        let manager = ResourceManager::new(options, kube, Some(forward), factory());
         let manager = manager.with_endpoint(endpoint);
         let (handle, shutdown) = (manager.handle(), CancellationToken::new());
         let task = tokio::spawn(manager.run(shutdown.clone()));
@@ -85,6 +86,14 @@ impl World {
             shutdown,
             task,
         }
+    }
+
+    async fn configuration(&self) -> Config {
+        let kubeconfig = Kubeconfig::read_from(self.cluster.kubeconfig()).unwrap();
+        let options = KubeConfigOptions::default();
+        Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .unwrap()
     }
 
     /// The uids of the TaskManager pods that really exist.

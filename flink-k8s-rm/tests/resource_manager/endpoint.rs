@@ -4,40 +4,40 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use flink_k8s_rm::driver::{ResourceManager, ResourceManagerHandle, ResourceManagerOptions};
-use flink_k8s_rm::endpoint::Endpoint;
+use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
 use futures::{SinkExt, StreamExt};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fake_cluster::{CLUSTER_ID, FakeCluster, Fault, OWNER_UID, eventually, factory};
 
-const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 const SELECTED: &str = "labelSelector=app%3Dnat1%2Ccomponent%3Dtaskmanager%2Ctype%3Dflink-native-kubernetes";
 const WORKER: &str = "nat1-taskmanager-1-2";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of an endpoint in front of a fake cluster.
-struct JobManager {
-    cluster: FakeCluster,
-    address: SocketAddr,
-    token: String,
-    http: Client,
-    handle: ResourceManagerHandle,
+pub(crate) struct JobManager {
+    pub(crate) cluster: FakeCluster,
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+    pub(crate) http: Client,
+    pub(crate) handle: ResourceManagerHandle,
     _shutdown: DropGuard,
 }
 
 impl JobManager {
-    async fn start(forward: Option<kube::Client>) -> Self {
+    pub(crate) async fn start(forward: Option<ApiServer>) -> Self {
+        Self::start_with(forward, LeaderElectionTimes::default()).await
+    }
+
+    pub(crate) async fn start_with(forward: Option<ApiServer>, times: LeaderElectionTimes) -> Self {
         let cluster = FakeCluster::default();
-        let endpoint = Endpoint::bind().await.unwrap();
+        let endpoint = Endpoint::bind().await.unwrap().with_leader_election_times(times);
         let address = endpoint.address();
         let kubeconfig: Value =
             serde_json::from_str(&endpoint.kubeconfig(&"default".parse().unwrap(), "flink-k8s")).unwrap();
@@ -67,7 +67,7 @@ impl JobManager {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<String>) -> Response {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<String>) -> Response {
         let request = self
             .http
             .request(method, format!("http://{}{path}", self.address))
@@ -76,17 +76,17 @@ impl JobManager {
         request.send().await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.send(Method::GET, path, None).await.json().await.unwrap()
     }
 
     /// Posts the pod that a real JobManager posted.
-    async fn post_worker(&self) -> Response {
+    pub(crate) async fn post_worker(&self) -> Response {
         let recorded = include_str!("../data/worker-pod-2.1.3.json").to_owned();
         self.send(Method::POST, PODS, Some(recorded)).await
     }
 
-    async fn open_socket(
+    pub(crate) async fn open_socket(
         &self,
         path: &str,
     ) -> Result<
@@ -291,124 +291,4 @@ async fn a_pod_that_is_no_worker_request_is_refused_with_the_reason() {
         "{message}"
     );
     assert!(job_manager.handle.status().await.unwrap().workers.is_empty());
-}
-
-/// What the real API server of these tests was asked, and with which headers.
-fn echo(method: &axum::http::Method, uri: &axum::http::Uri, headers: &HeaderMap, body: &[u8]) -> String {
-    let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    json!({
-        "asked": format!("{method} {uri}"),
-        "user-agent": header("user-agent"),
-        "authorization": header("authorization"),
-        "upgrade": header("upgrade"),
-        "body": String::from_utf8_lossy(body),
-    })
-    .to_string()
-}
-
-async fn real_api_server() -> kube::Client {
-    async fn answer(request: Request) -> axum::response::Response {
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, 1 << 22).await.unwrap();
-        let line = echo(&parts.method, &parts.uri, &parts.headers, &body);
-        let mut response = axum::response::Response::new(Body::empty());
-        if parts.uri.path().ends_with("missing") {
-            *response.status_mut() = StatusCode::NOT_FOUND;
-        }
-        let is_watch = parts
-            .uri
-            .query()
-            .is_some_and(|query| query.contains("watch=true"));
-        *response.body_mut() = if is_watch {
-            let first = futures::stream::iter([format!("{line}\n"), "second\n".to_owned()]);
-            Body::from_stream(
-                first
-                    .chain(futures::stream::pending())
-                    .map(Ok::<_, std::io::Error>),
-            )
-        } else {
-            Body::from(line)
-        };
-        response
-    }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async { axum::serve(listener, Router::new().fallback(answer)).await });
-    let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
-    config.auth_info.token = Some("real-token".to_owned().into());
-    kube::Client::try_from(config).unwrap()
-}
-
-#[tokio::test]
-async fn everything_else_goes_to_the_real_api_server_with_our_credentials() {
-    let job_manager = JobManager::start(Some(real_api_server().await)).await;
-    let path = "/api/v1/namespaces/default/configmaps/nat1-cluster-config-map?fieldManager=x%20y";
-    let request = job_manager
-        .http
-        .put(format!("http://{}{path}", job_manager.address));
-    let request = request
-        .bearer_auth(&job_manager.token)
-        .header("user-agent", "flink")
-        .body("the body");
-    let seen: Value = request.send().await.unwrap().json().await.unwrap();
-    assert_eq!(seen["asked"], format!("PUT {path}"));
-    assert_eq!(seen["authorization"], "Bearer real-token");
-    assert_eq!(seen["user-agent"], "flink");
-    assert_eq!(seen["body"], "the body");
-    let missing = job_manager
-        .send(Method::GET, "/api/v1/namespaces/default/services/missing", None)
-        .await;
-    assert_eq!(missing.status(), StatusCode::NOT_FOUND);
-    let mut other = serde_json::from_str::<Value>(include_str!("../data/worker-pod-2.1.3.json")).unwrap();
-    other["metadata"]["labels"]["app"] = json!("another-cluster");
-    let seen: Value = job_manager
-        .send(Method::POST, PODS, Some(other.to_string()))
-        .await
-        .json()
-        .await
-        .unwrap();
-    assert_eq!(seen["body"], other.to_string());
-}
-
-#[tokio::test]
-async fn a_forwarded_watch_streams_over_http_and_over_a_web_socket() {
-    let job_manager = JobManager::start(Some(real_api_server().await)).await;
-    let path = "/api/v1/namespaces/default/configmaps?watch=true";
-    let mut response = job_manager.send(Method::GET, path, None).await;
-    let first = response.chunk().await.unwrap().unwrap();
-    assert!(first.starts_with(b"{\"asked\":\"GET /api/v1/namespaces/default/configmaps?watch=true\""));
-
-    let mut socket = job_manager.open_socket(path).await.unwrap();
-    let first = socket.next().await.unwrap().unwrap().into_text().unwrap();
-    let first: Value = serde_json::from_str(&first).unwrap();
-    assert_eq!(
-        (&first["authorization"], &first["upgrade"]),
-        (&json!("Bearer real-token"), &Value::Null)
-    );
-    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("second"));
-
-    let Err(tungstenite::Error::Http(refusal)) = job_manager
-        .open_socket("/api/v1/namespaces/default/missing?watch=true")
-        .await
-    else {
-        panic!("the refusal of the real API server did not come through")
-    };
-    assert_eq!(refusal.status().as_u16(), 404);
-}
-
-#[tokio::test]
-async fn an_api_server_that_is_away_is_told_as_unavailable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-    let job_manager = JobManager::start(Some(kube::Client::try_from(config).unwrap())).await;
-    let response = job_manager
-        .send(Method::GET, "/api/v1/namespaces/default/configmaps/x", None)
-        .await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(
-        response.json::<Value>().await.unwrap()["reason"],
-        "ServiceUnavailable"
-    );
 }

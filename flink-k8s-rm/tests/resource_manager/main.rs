@@ -10,6 +10,12 @@ mod endpoint;
 #[cfg(test)]
 mod fake_cluster;
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod high_availability;
+#[cfg(test)]
 mod java_job_manager;
 #[cfg(test)]
 mod status_server;
