@@ -20,4 +20,6 @@ mod java_job_manager;
 #[cfg(test)]
 mod status_server;
 #[cfg(test)]
+mod worker_pods;
+#[cfg(test)]
 mod workers_properties;
