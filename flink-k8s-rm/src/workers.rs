@@ -142,6 +142,7 @@ impl Workers {
             Event::NodeGone(name) => self.node_gone(&name, now),
             Event::NodesUnknown => self.nodes_unknown(),
             Event::JobManagerStarted => {
+                self.starts.forget_losses();
                 self.drop_unstarted_requests(now, &mut actions);
                 self.recover_all();
             }
@@ -151,7 +152,6 @@ impl Workers {
             Event::Tick => self.announced = None,
         }
         self.settle_nodes(now, &mut actions);
-        self.settle_doubts(now, &mut actions);
         self.catch_up(now, &mut actions);
         actions
     }
@@ -228,7 +228,10 @@ impl Workers {
         if let Some(worker) = self.by_name.get_mut(&name) {
             worker.is_replacement = is_replacement;
         }
-        self.doubt(&name, now);
+        // What replaces a worker that was seen to go is no error in the JobManager's books.
+        if !is_replacement || self.held_back() > 0 {
+            self.doubt(&name, now);
+        }
         self.advance(&name, now, actions);
     }
 
@@ -277,10 +280,10 @@ impl Workers {
 
     fn observe(&mut self, pod: PodObservation, source: Source, now: Moment, actions: &mut Vec<Action>) {
         let name = pod.name.clone();
-        let worker = self.by_name.entry(name.clone()).or_insert_with(|| {
-            self.doubts.worker_recovered();
-            Worker::found(&pod, now)
-        });
+        let worker = self
+            .by_name
+            .entry(name.clone())
+            .or_insert_with(|| Worker::found(&pod, now));
         let news = worker.take_in(pod, source, &self.options, now);
         self.assess(&name, now);
         self.tell(&name, news, now, actions);
@@ -386,6 +389,7 @@ impl Workers {
             }
             self.advance(&name, now, actions);
         }
+        self.settle_doubts(now, actions);
         while let Some(name) = self.next_start(now).or_else(|| self.next_deletion()) {
             self.advance(&name, now, actions);
         }
@@ -412,6 +416,7 @@ impl Workers {
             self.take_next_step(name, now, actions);
         }
         self.recount(name);
+        self.recount_doubts(name);
         self.locate(name);
     }
 
@@ -485,9 +490,10 @@ impl Workers {
     }
 
     fn forget(&mut self, name: &PodName, farewell: &Farewell, now: Moment) {
-        let Some(worker) = self.by_name.remove(name) else {
+        let Some(mut worker) = self.by_name.remove(name) else {
             return;
         };
+        self.doubts.forget(&mut worker);
         if let Some(due) = worker.due {
             self.due.remove(&(due, name.clone()));
         }

@@ -12,20 +12,21 @@
 //! recovered workers have registered, and these give up the slots of the old jobs only moments later, so
 //! a job that was submitted meanwhile is seen to wait for slots that exist already. Workers that Flink keeps ready without a job (`slotmanager.redundant-taskmanager-num`,
 //! `slotmanager.number-of-slots.min`) wait as well, within the same bound, and so do those by which a job
-//! that runs would only scale up.
+//! that runs would only scale up. What replaces a worker that was lost does not wait.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-use super::worker::Demand;
+use super::worker::{Demand, Worker};
 use super::{Action, Moment, PodName, Workers};
 
 /// Which requests are held back, and what is known of the jobs.
 #[derive(Clone, Debug)]
 pub(super) struct Doubts {
-    /// Whether any worker may be a recovered one.
-    any_recovered: bool,
-    /// The requests that are held back, oldest first.
-    held: VecDeque<PodName>,
+    /// Recovered workers that are neither lost nor released.
+    recovered: usize,
+    /// The requests that are held back, by age.
+    held: BTreeMap<u64, PodName>,
+    next_ticket: u64,
     look: Look,
     /// Whether the last look saw a job that waits.
     was_wanted: bool,
@@ -47,8 +48,9 @@ enum Look {
 impl Doubts {
     pub(super) fn none() -> Self {
         Self {
-            any_recovered: false,
-            held: VecDeque::new(),
+            recovered: 0,
+            held: BTreeMap::new(),
+            next_ticket: 0,
             look: Look::NotNeeded,
             was_wanted: false,
             informed_at: Moment::START,
@@ -56,9 +58,17 @@ impl Doubts {
         }
     }
 
-    /// A worker was found that the JobManager did not ask us for.
-    pub(super) fn worker_recovered(&mut self) {
-        self.any_recovered = true;
+    /// A worker that waited is created, or wanted no longer.
+    fn let_go(&mut self, worker: &mut Worker) {
+        if let Some(ticket) = worker.held_as.take() {
+            self.held.remove(&ticket);
+        }
+    }
+
+    /// A worker was forgotten.
+    pub(super) fn forget(&mut self, worker: &mut Worker) {
+        self.let_go(worker);
+        self.recovered -= usize::from(worker.is_counted_as_recovered);
     }
 }
 
@@ -72,35 +82,34 @@ impl Workers {
     pub(super) fn recover_all(&mut self) {
         self.doubts.held.clear();
         self.doubts.old_slots_until = None;
+        self.doubts.recovered = 0;
         for worker in self.by_name.values_mut() {
-            worker.is_held_back = false;
+            worker.held_as = None;
             worker.is_recovered = matches!(worker.demand, Demand::Requested | Demand::Adopted);
-            self.doubts.any_recovered |= worker.is_recovered;
+            worker.is_counted_as_recovered = worker.is_recovered;
+            self.doubts.recovered += usize::from(worker.is_recovered);
         }
     }
 
     /// Holds a new request back if the recovered workers may be the reason for it.
     pub(super) fn doubt(&mut self, name: &PodName, now: Moment) {
-        if !self.doubts.any_recovered {
-            return;
-        }
-        let living = self.recovered_workers();
-        self.doubts.any_recovered = living > 0;
-        if self.doubts.held.len() >= living {
+        if self.doubts.held.len() >= self.doubts.recovered {
             return;
         }
         let Some(worker) = self.by_name.get_mut(name) else {
             return;
         };
-        worker.is_held_back = true;
         let doubts = &mut self.doubts;
+        doubts.let_go(worker);
+        worker.held_as = Some(doubts.next_ticket);
         if doubts.held.is_empty() {
             doubts.informed_at = now;
             doubts.was_wanted = false;
         }
         let old_slots_grace = self.options.old_slots_grace;
         doubts.old_slots_until.get_or_insert(now + old_slots_grace);
-        doubts.held.push_back(name.clone());
+        doubts.held.insert(doubts.next_ticket, name.clone());
+        doubts.next_ticket += 1;
         doubts.look = match doubts.look {
             Look::NotNeeded => Look::Due(worker.not_before),
             Look::Due(at) if !doubts.was_wanted => Look::Due(at.min(worker.not_before)),
@@ -136,16 +145,9 @@ impl Workers {
 
     /// Starts what there is no reason (any more) to hold back, and looks at what jobs want.
     pub(super) fn settle_doubts(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let by_name = &mut self.by_name;
-        self.doubts.held.retain(|name| {
-            by_name.get_mut(name).is_some_and(|worker| {
-                worker.is_held_back &= worker.waits_to_be_created();
-                worker.is_held_back
-            })
-        });
         if !self.doubts.held.is_empty() {
             let is_ignorant = now >= self.doubts.informed_at + self.options.unknown_demand_patience;
-            let may_be_held = if is_ignorant { 0 } else { self.recovered_workers() };
+            let may_be_held = if is_ignorant { 0 } else { self.doubts.recovered };
             let surplus = self.doubts.held.len().saturating_sub(may_be_held);
             self.start_held(surplus, now, actions);
         }
@@ -173,21 +175,28 @@ impl Workers {
     }
 
     fn start_held(&mut self, count: usize, now: Moment, actions: &mut Vec<Action>) {
-        let started: Vec<PodName> = self.doubts.held.drain(..count).collect();
-        for name in started {
+        for _ in 0..count {
+            let Some((_, name)) = self.doubts.held.pop_first() else {
+                return;
+            };
             if let Some(worker) = self.by_name.get_mut(&name) {
-                worker.is_held_back = false;
+                worker.held_as = None;
             }
             self.advance(&name, now, actions);
         }
     }
 
-    /// The workers that the JobManager recovered and that are neither lost nor released.
-    fn recovered_workers(&self) -> usize {
-        let is_wanted = |demand: &Demand| matches!(demand, Demand::Requested | Demand::Adopted);
-        self.by_name
-            .values()
-            .filter(|worker| worker.is_recovered && is_wanted(&worker.demand))
-            .count()
+    /// Keeps count of the recovered workers, and holds back only what waits to be created.
+    pub(super) fn recount_doubts(&mut self, name: &PodName) {
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
+        let is_wanted = matches!(worker.demand, Demand::Requested | Demand::Adopted);
+        let counts = worker.is_recovered && is_wanted;
+        let counted = std::mem::replace(&mut worker.is_counted_as_recovered, counts);
+        self.doubts.recovered = self.doubts.recovered + usize::from(counts) - usize::from(counted);
+        if !worker.waits_to_be_created() {
+            self.doubts.let_go(worker);
+        }
     }
 }

@@ -90,6 +90,11 @@ impl Starts {
         self.losses.pop_front().is_some()
     }
 
+    /// A new JobManager replaces nothing; it asks for what it needs.
+    pub(super) fn forget_losses(&mut self) {
+        self.losses.clear();
+    }
+
     fn forget_old_losses(&mut self, now: Moment) {
         while self
             .losses

@@ -42,8 +42,10 @@ pub(super) struct Worker {
     pub(super) last_error: Option<(FailureCause, String)>,
     /// Whether a JobManager found it when it started, instead of asking for it.
     pub(super) is_recovered: bool,
-    /// Whether it is not created before a job is seen to wait for slots.
-    pub(super) is_held_back: bool,
+    /// As what it is held back, if it is not created before a job is seen to wait for slots.
+    pub(super) held_as: Option<u64>,
+    /// Whether it is counted among the recovered workers that live.
+    pub(super) is_counted_as_recovered: bool,
     /// When this worker is looked at again although nothing happened.
     pub(super) due: Option<Moment>,
     /// Whether it was requested in place of a worker that was lost.
@@ -169,7 +171,8 @@ impl Worker {
             unseen: 0,
             last_error: None,
             is_recovered: false,
-            is_held_back: false,
+            held_as: None,
+            is_counted_as_recovered: false,
             due: None,
             is_replacement: false,
             is_like_refused: false,
@@ -208,8 +211,7 @@ impl Worker {
         self.not_before = now + start_delay;
         self.failures = 0;
         self.last_error = None;
-        self.is_recovered = false;
-        self.is_held_back = false;
+        (self.is_recovered, self.is_like_refused) = (false, false);
         self.set_demand(Demand::Requested, now);
     }
 
@@ -374,7 +376,7 @@ impl Worker {
             self.uncertain_until = None;
         }
         match &self.demand {
-            Demand::Requested if self.is_held_back => Step::Rest,
+            Demand::Requested if self.held_as.is_some() => Step::Rest,
             Demand::Requested if now < self.not_before => Step::LookAgain(self.not_before),
             Demand::Requested => Step::Create,
             Demand::Adopted => Step::Bury(Farewell::DeletedByOthers),
@@ -404,7 +406,7 @@ impl Worker {
         let Some(pod) = &self.pod else {
             return match (&self.last_error, awaited) {
                 _ if self.call.is_some() => Situation::BeingCreated,
-                _ if self.is_held_back => Situation::HeldBack,
+                _ if self.held_as.is_some() => Situation::HeldBack,
                 (_, Some(awaited)) => awaited,
                 (Some((cause, message)), None) => Situation::BackingOff {
                     failures: self.failures,

@@ -12,12 +12,13 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use flink_k8s_rm::workers::{
-    Action, CallFailure, Event, FailureCause, Farewell, Moment, News, PodObservation, PodStage, Termination,
-    Workers, WorkersOptions,
+    Action, CallFailure, Deletion, Event, FailureCause, Farewell, Moment, News, NodeObservation,
+    PodObservation, PodStage, Termination, Workers, WorkersOptions,
 };
 use proptest::prelude::*;
 
 const NAMES: usize = 5;
+const NODES: usize = 2;
 
 /// One random step.
 #[derive(Clone, Debug)]
@@ -32,9 +33,18 @@ enum Step {
     LoseAnswer(usize),
     /// It refuses one of the calls for good.
     Refuse(usize),
+    /// It asks for fewer calls instead of carrying one out.
+    Throttle(usize),
+    /// It has no quota left for one of the calls.
+    NoQuota(usize),
     Run(usize),
     Die(usize),
     DeletedByOthers(usize),
+    /// Somebody asks for a pod's deletion; it lives on for a while.
+    BeginToDelete(usize),
+    /// A node falls silent, or answers again.
+    Node(usize, bool),
+    NodesUnknown,
     /// The watch delivers one event.
     Deliver,
     /// The watch is cut: what it has not delivered is lost, and a list of what exists now comes instead.
@@ -58,7 +68,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..8_usize).prop_map(Step::Refuse),
         3 => name.clone().prop_map(Step::Run),
         2 => name.clone().prop_map(Step::Die),
-        1 => name.prop_map(Step::DeletedByOthers),
+        1 => (0..8_usize).prop_map(Step::Throttle),
+        1 => (0..8_usize).prop_map(Step::NoQuota),
+        1 => name.clone().prop_map(Step::DeletedByOthers),
+        1 => name.prop_map(Step::BeginToDelete),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, is_ready)| Step::Node(node, is_ready)),
+        1 => Just(Step::NodesUnknown),
         10 => Just(Step::Deliver),
         2 => Just(Step::Relist),
         1 => Just(Step::JobManagerStarted),
@@ -125,6 +140,13 @@ struct World {
     /// When the watch had delivered everything for the last time.
     delivered_at: Moment,
     writes: usize,
+    max_workers: Option<usize>,
+    /// Nodes that are silent, and since when the state machine knows.
+    silent: BTreeMap<String, Moment>,
+}
+
+fn node(index: usize) -> String {
+    format!("node-{}", index % NODES)
 }
 
 fn name(index: usize) -> PodName {
@@ -132,10 +154,12 @@ fn name(index: usize) -> PodName {
 }
 
 impl World {
-    fn new(existing: usize) -> Self {
+    fn new(existing: usize, max_workers: Option<usize>) -> Self {
         let mut world = Self {
             workers: Workers::new(WorkersOptions {
                 max_parallel_creates: 2,
+                max_start_failures: 3,
+                max_workers,
                 ..WorkersOptions::default()
             }),
             now: Moment::START,
@@ -152,6 +176,8 @@ impl World {
             told: BTreeSet::new(),
             delivered_at: Moment::START,
             writes: 0,
+            max_workers,
+            silent: BTreeMap::new(),
         };
         for index in 0..existing {
             world.store(name(index), None);
@@ -162,18 +188,18 @@ impl World {
 
     fn store(&mut self, name: PodName, request: Option<u32>) {
         self.uids_given += 1;
-        let observation = PodObservation {
-            name: name.clone(),
-            uid: Uid::new(format!("uid-{}", self.uids_given)),
-            stage: PodStage::Unscheduled { unschedulable: None },
-            is_being_deleted: false,
-            deletion_grace: None,
-            node: None,
-            ip: None,
-            created_at: None,
-        };
+        let observation = PodObservation::new(
+            name.clone(),
+            Uid::new(format!("uid-{}", self.uids_given)),
+            PodStage::Unscheduled { unschedulable: None },
+        );
         self.watch.push_back(WatchEvent::Applied(observation.clone()));
         self.pods.insert(name, TruePod { observation, request });
+        assert!(
+            self.max_workers.is_none_or(|max| self.pods.len() <= max),
+            "more pods than allowed: {:?}",
+            self.pods.keys()
+        );
     }
 
     fn remove(&mut self, name: &PodName) {
@@ -183,11 +209,47 @@ impl World {
         }
     }
 
+    fn begin_to_delete(&mut self, name: &PodName) {
+        if let Some(pod) = self.pods.get_mut(name) {
+            pod.observation.is_being_deleted = true;
+            pod.observation.deletion_grace = Some(Duration::from_secs(5));
+            self.watch.push_back(WatchEvent::Applied(pod.observation.clone()));
+        }
+    }
+
+    fn node_changes(&mut self, name: String, is_ready: bool) {
+        if is_ready {
+            self.silent.remove(&name);
+        } else {
+            self.silent.entry(name.clone()).or_insert(self.now);
+        }
+        let farewell = None;
+        self.handle(Event::NodeChanged(NodeObservation {
+            name,
+            is_ready,
+            farewell,
+        }));
+    }
+
+    fn nodes_unknown(&mut self) {
+        self.handle(Event::NodesUnknown);
+        let listed = (0..NODES).map(|index| NodeObservation {
+            name: node(index),
+            is_ready: !self.silent.contains_key(&node(index)),
+            farewell: None,
+        });
+        let listed = listed.collect();
+        self.silent.values_mut().for_each(|since| *since = self.now);
+        self.handle(Event::NodesRelisted(listed));
+    }
+
     fn set_stage(&mut self, name: &PodName, stage: PodStage) {
         if let Some(pod) = self.pods.get_mut(name)
             && !matches!(pod.observation.stage, PodStage::Terminated(_))
         {
             pod.observation.stage = stage;
+            let index = pod.observation.uid.as_str().len();
+            pod.observation.node.get_or_insert_with(|| node(index));
             self.watch.push_back(WatchEvent::Applied(pod.observation.clone()));
         }
     }
@@ -203,7 +265,7 @@ impl World {
         for action in self.workers.handle(event, self.now) {
             match action {
                 Action::CreatePod(request) => self.create_is_called(&request.name),
-                Action::DeletePod { name, uid, .. } => self.delete_is_called(name, uid),
+                Action::DeletePod { name, uid, how, .. } => self.delete_is_called(name, uid, how),
                 Action::Notify { name, news } => self.job_manager_is_told(name, &news),
                 Action::LookAtDemand => {
                     assert!(!self.is_looking, "two looks at a time");
@@ -271,7 +333,16 @@ impl World {
         });
     }
 
-    fn delete_is_called(&mut self, name: PodName, uid: Uid) {
+    fn delete_is_called(&mut self, name: PodName, uid: Uid, how: Deletion) {
+        if let Some(pod) = self.pods.get(&name).filter(|pod| pod.observation.uid == uid)
+            && how == Deletion::AtOnce
+        {
+            let is_lost = self.is_long_silent(pod.observation.node.as_deref());
+            assert!(
+                is_lost || pod.observation.is_being_deleted,
+                "removed {name} without its node, which is well"
+            );
+        }
         if let Some(pod) = self.pods.get(&name).filter(|pod| pod.observation.uid == uid) {
             let is_alive = !matches!(pod.observation.stage, PodStage::Terminated(_));
             let is_wanted = self.job_manager.get(&name) == Some(&Belief::Fine);
@@ -282,6 +353,11 @@ impl World {
             );
         }
         self.call_begins(Call::Delete { name, uid });
+    }
+
+    fn is_long_silent(&self, node: Option<&str>) -> bool {
+        let since = node.and_then(|node| self.silent.get(node));
+        since.is_some_and(|since| self.now.since(*since) >= Duration::from_secs(60))
     }
 
     fn job_manager_is_told(&mut self, name: PodName, news: &News) {
@@ -295,6 +371,12 @@ impl World {
             assert!(
                 !is_alive || pod.request != request || !is_known,
                 "reported {name} as lost, which is alive"
+            );
+        }
+        if let News::Failed(Farewell::NodeLost { node, .. }) = news {
+            assert!(
+                self.is_long_silent(Some(node)),
+                "{node} is taken for dead, which is well"
             );
         }
         match news {
@@ -364,6 +446,18 @@ impl World {
             Call::Delete { name, .. } => Event::DeleteFailed { name, failure },
         };
         self.handle(event);
+    }
+
+    /// Refuses a call that was not carried out.
+    fn refuse(&mut self, index: usize, cause: FailureCause, retry_after: Option<u64>) {
+        if self.calls.get(index).is_some_and(|(_, performed)| !performed) {
+            let failure = CallFailure::Transient {
+                cause,
+                retry_after: retry_after.map(Duration::from_secs),
+                message: "no".to_owned(),
+            };
+            self.fail(index, failure);
+        }
     }
 
     fn deliver(&mut self) {
@@ -457,10 +551,15 @@ impl World {
                     },
                 );
             }
+            Step::Throttle(index) => self.refuse(index, FailureCause::RateLimited, Some(20)),
+            Step::NoQuota(index) => self.refuse(index, FailureCause::QuotaExhausted, None),
             Step::Refuse(_) => {}
             Step::Run(index) => self.set_stage(&name(index), PodStage::Running),
             Step::Die(index) => self.set_stage(&name(index), PodStage::Terminated(Termination::default())),
             Step::DeletedByOthers(index) => self.remove(&name(index)),
+            Step::BeginToDelete(index) => self.begin_to_delete(&name(index)),
+            Step::Node(index, is_ready) => self.node_changes(node(index), is_ready),
+            Step::NodesUnknown => self.nodes_unknown(),
             Step::Deliver => self.deliver(),
             Step::Relist => self.relist(),
             Step::JobManagerStarted => self.handle(Event::JobManagerStarted),
@@ -472,7 +571,20 @@ impl World {
 
     /// From now on everything works.
     fn finish(&mut self) {
+        for index in 0..NODES {
+            self.node_changes(node(index), true);
+        }
         for _ in 0..200 {
+            let ending = |(_, pod): &(&PodName, &TruePod)| pod.observation.is_being_deleted;
+            let ended: Vec<PodName> = self
+                .pods
+                .iter()
+                .filter(ending)
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in ended {
+                self.remove(&name);
+            }
             while !self.watch.is_empty() {
                 self.deliver();
             }
@@ -500,16 +612,19 @@ proptest! {
     #[test]
     fn whatever_happens_what_is_wanted_exists_in_the_end_and_then_nothing_is_written(
         existing in 0..3_usize,
+        max_workers in proptest::option::of(3..5_usize),
         steps in steps(),
     ) {
-        let mut world = World::new(existing);
+        let mut world = World::new(existing, max_workers);
         for step in &steps {
             world.take(step);
         }
         world.finish();
-        let wanted: Vec<&PodName> = world.job_manager.keys().collect();
-        let existing: Vec<&PodName> = world.pods.keys().collect();
-        prop_assert_eq!(wanted, existing);
+        let wanted = world.job_manager.keys();
+        let missing = wanted.clone().filter(|name| !world.pods.contains_key(*name)).count();
+        let over = wanted.len().saturating_sub(max_workers.unwrap_or(usize::MAX));
+        prop_assert_eq!(missing, over, "{:?}", world.workers.status(world.now));
+        prop_assert_eq!(world.pods.len(), wanted.len() - over);
         for (name, pod) in &world.pods {
             let request = pod.request.or_else(|| world.requests.get(name).copied());
             prop_assert_eq!(request, world.requests.get(name).copied(), "{} is of an earlier request", name);
