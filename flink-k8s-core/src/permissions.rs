@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::configuration::flink_k8s_options::{RESOURCE_MANAGER, ResourceManagerKind};
+use crate::configuration::flink_k8s_options::{
+    RESOURCE_MANAGER, ResourceManagerKind, elects_leader_beside_job_managers,
+};
 use crate::configuration::high_availability_options::{HIGH_AVAILABILITY_TYPE, HighAvailabilityMode};
 use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
 use crate::configuration::{FlinkConfiguration, InvalidOptionValue};
@@ -150,6 +152,9 @@ pub fn of_job_manager(
     permissions.extend(all_of("apps", "deployments", &["get", "delete"]));
     if configuration.get(&RESOURCE_MANAGER)? == ResourceManagerKind::Flink {
         permissions.extend(all_of("", "services", &["get", "list"]));
+    } else if elects_leader_beside_job_managers(configuration)? {
+        let verbs = ["get", "create", "update"];
+        permissions.extend(all_of("coordination.k8s.io", "leases", &verbs));
     }
     if configuration.get(&HIGH_AVAILABILITY_TYPE)? == HighAvailabilityMode::Kubernetes {
         let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -313,17 +318,18 @@ mod tests {
     }
 
     #[test]
-    fn high_availability_needs_config_maps_and_a_simple_session_does_not() {
+    fn high_availability_needs_config_maps_and_leases_and_a_simple_session_does_not() {
         let simple = of_job_manager(&configuration(&[])).unwrap();
         assert!(
             simple
                 .iter()
-                .all(|permission| permission.resource != "configmaps"),
+                .all(|permission| !["configmaps", "leases"].contains(&permission.resource)),
             "{simple:?}"
         );
         assert!(simple.contains(&Permission::new("create", "", "pods")));
         let available = of_job_manager(&configuration(&[("high-availability.type", "kubernetes")])).unwrap();
         assert!(available.contains(&Permission::new("patch", "", "configmaps")));
+        assert!(available.contains(&Permission::new("update", "coordination.k8s.io", "leases")));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use flink_k8s_core::start_command;
 use flink_k8s_core::task_manager::TaskManagerFactory;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
 use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
+use flink_k8s_rm::leadership::{self, HolderIdentity};
 use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -72,8 +73,12 @@ async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Resul
     let kubeconfig = endpoint.kubeconfig(&identity.namespace, context.as_deref().unwrap_or(CONTEXT));
     let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
 
-    let options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
+    let mut options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
         .with_configuration(&configuration)?;
+    if let Some(times) = leadership::configured_for_native_source(&configuration)? {
+        let pod = surroundings.variable("HOSTNAME").unwrap_or("flink-k8s");
+        options = options.with_leader_election(times, HolderIdentity::unique(pod, None));
+    }
     let rest = rest_of_this_pod(&configuration)?;
     let readiness = match &rest {
         Some(rest) => Readiness::Rest(rest.clone()),

@@ -7,6 +7,7 @@ mod calls;
 mod demand;
 mod error;
 mod event_loop;
+mod fence;
 mod kube_calls;
 mod log;
 mod options;
@@ -23,17 +24,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::endpoint::{ApiServer, Endpoint};
+use crate::leadership::Claim;
 use crate::observability::{Metrics, Observer};
 
 pub(crate) use calls::Call;
 pub use calls::{RequestWorkerError, ResourceManagerEnded, ResourceManagerHandle};
 pub use demand::DemandSource;
 pub use error::ResourceManagerError;
-use event_loop::Driver;
+use event_loop::{Driver, News};
 pub(crate) use kube_calls::chain;
-pub use options::ResourceManagerOptions;
+pub use options::{LeaderElection, ResourceManagerOptions};
 pub use pod_factory::PodFactory;
-pub use status::Status;
+pub use status::{LeadershipRole, LeadershipStatus, Status};
 
 /// How many orders and questions may wait for the task that owns the state.
 const CALLS_WAITING: usize = 256;
@@ -72,6 +74,7 @@ pub struct ResourceManager {
     handle: ResourceManagerHandle,
     inbox: mpsc::Receiver<Call>,
     version: watch::Sender<u64>,
+    leading: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for ResourceManager {
@@ -94,10 +97,12 @@ impl ResourceManager {
     ) -> Self {
         let (calls, inbox) = mpsc::channel(CALLS_WAITING);
         let (version, versions) = watch::channel(0);
+        let (leading, leads) = watch::channel(options.leader_election.is_none());
         let handle = ResourceManagerHandle {
             calls,
             version: versions,
             metrics: Metrics::new(),
+            leading: leads,
         };
         Self {
             options,
@@ -109,6 +114,7 @@ impl ResourceManager {
             handle,
             inbox,
             version,
+            leading,
         }
     }
 
@@ -164,12 +170,19 @@ impl ResourceManager {
             tokio::spawn(serving.instrument(span.clone()))
         });
         let observer = Observer::new(self.handle.metrics.clone());
+        // Beside a JobManager we lead when it does; without one, somebody has to.
+        let claim = endpoint.is_none().then_some(Claim::WhenFree);
+        let news = News {
+            version: self.version,
+            leading: self.leading,
+        };
         let driver = Driver::new(
             self.options,
             self.kube,
             self.factory,
             self.demand,
-            self.version,
+            claim,
+            news,
             observer,
         );
         driver

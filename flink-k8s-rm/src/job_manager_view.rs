@@ -114,6 +114,14 @@ impl JobManagerView {
         true
     }
 
+    /// Removes all pods but these.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&PodName) -> bool) {
+        let outdated: Vec<PodName> = self.pods.keys().filter(|name| !is_kept(name)).cloned().collect();
+        for name in outdated {
+            self.delete(&name);
+        }
+    }
+
     /// The pod of that name.
     pub(crate) fn get(&self, name: &PodName) -> Option<Bytes> {
         let pod = self.pods.get(name)?;

@@ -10,6 +10,7 @@
 //! A holder that lives can be asked to hand the lease over: the JobManager beside another resource
 //! manager may have taken the lead in Flink while the first one is still well.
 
+mod configuration;
 mod holder_identity;
 mod lease_record;
 mod options;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::workers::Moment;
 
+pub use configuration::{InvalidLeaderElection, configured_for_native_source, configured_for_rest_source};
 pub use holder_identity::HolderIdentity;
 pub use lease_record::{LeaseRecord, LeaseWrite, REQUESTED_BY, Stamp};
 pub use options::{InvalidLeadershipOptions, LeadershipOptions};
@@ -302,6 +304,8 @@ impl Leadership {
     fn stop_if_overdue(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.acting_until().is_some_and(|end| end <= now) {
             self.stop(Loss::NotRenewed, actions);
+            // Others may hold it by now, so it is read before anything is written.
+            self.is_stale = true;
         }
     }
 

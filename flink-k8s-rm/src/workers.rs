@@ -141,6 +141,7 @@ impl Workers {
             Event::NodeChanged(node) => self.node_changed(node, now),
             Event::NodeGone(name) => self.node_gone(&name, now),
             Event::NodesUnknown => self.nodes_unknown(),
+            Event::LeadershipLost => self.is_listed = false,
             Event::JobManagerStarted => {
                 self.starts.forget_losses();
                 self.drop_unstarted_requests(now, &mut actions);
@@ -390,11 +391,15 @@ impl Workers {
             self.advance(&name, now, actions);
         }
         self.settle_doubts(now, actions);
-        while let Some(name) = self.next_start(now).or_else(|| self.next_deletion()) {
+        // Who does not lead any more has others to start and to delete, but not now.
+        while self.is_listed
+            && let Some(name) = self.next_start(now).or_else(|| self.next_deletion())
+        {
             self.advance(&name, now, actions);
         }
         let first_due = self.due.first().map(|(at, _)| *at);
-        let others = [self.doubts_due(), self.starts.due(now), self.nodes.due()];
+        let next_start = self.starts.due(now).filter(|_| self.is_listed);
+        let others = [self.doubts_due(), next_start, self.nodes.due()];
         let next = first_due.into_iter().chain(others.into_iter().flatten()).min();
         if self.announced.is_some_and(|announced| announced <= now) {
             self.announced = None;

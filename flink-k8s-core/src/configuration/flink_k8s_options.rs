@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ConfigOption, MalformedValue, OptionRow, OptionValue};
+use super::high_availability_options::HIGH_AVAILABILITY_TYPE;
+use super::kubernetes_options::JOB_MANAGER_REPLICAS;
+use super::{ConfigOption, FlinkConfiguration, InvalidOptionValue, MalformedValue, OptionRow, OptionValue};
 use crate::enum_option_value;
 use crate::flink_version::{FlinkVersion, UnsupportedFlinkVersion};
 
@@ -12,6 +14,10 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &FLINK_VERSION,
     &HEALTH_PORT,
     &START_DELAY,
+    &LEADER_ELECTION_ENABLED,
+    &LEADER_ELECTION_LEASE_DURATION,
+    &LEADER_ELECTION_RENEW_DEADLINE,
+    &LEADER_ELECTION_RETRY_PERIOD,
     &MAX_WORKERS,
     &RUNNER_PORT,
 ];
@@ -72,6 +78,34 @@ pub const NODE_LOST_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
     "How long a node may be silent before its TaskManagers are lost, and how long after its grace period a pod may take to end, before they are removed by force.",
 );
 
+/// `flink-k8s.resource-manager.leader-election.enabled`: Whether resource managers agree on a Lease who acts: true, false, or auto for whenever there can be several.
+pub const LEADER_ELECTION_ENABLED: ConfigOption<LeaderElectionMode> = ConfigOption::new(
+    "flink-k8s.resource-manager.leader-election.enabled",
+    "auto",
+    "Whether resource managers agree on a Lease who acts: true, false, or auto for whenever there can be several.",
+);
+
+/// `flink-k8s.resource-manager.leader-election.lease-duration`: How long a resource manager leaves the lease of another one alone that it does not see renewed.
+pub const LEADER_ELECTION_LEASE_DURATION: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.resource-manager.leader-election.lease-duration",
+    "15 s",
+    "How long a resource manager leaves the lease of another one alone that it does not see renewed.",
+);
+
+/// `flink-k8s.resource-manager.leader-election.renew-deadline`: How long a resource manager acts after it renewed its lease; at most five sixths of the lease duration.
+pub const LEADER_ELECTION_RENEW_DEADLINE: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.resource-manager.leader-election.renew-deadline",
+    "10 s",
+    "How long a resource manager acts after it renewed its lease; at most five sixths of the lease duration.",
+);
+
+/// `flink-k8s.resource-manager.leader-election.retry-period`: How often the lease is renewed, and how often others look at it.
+pub const LEADER_ELECTION_RETRY_PERIOD: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.resource-manager.leader-election.retry-period",
+    "2 s",
+    "How often the lease is renewed, and how often others look at it.",
+);
+
 /// Who starts and stops TaskManagers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceManagerKind {
@@ -82,6 +116,39 @@ pub enum ResourceManagerKind {
 }
 
 enum_option_value!(ResourceManagerKind { "rust" => Rust, "flink" => Flink });
+
+/// Whether resource managers elect a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaderElectionMode {
+    /// Whenever there can be several: with more JobManagers than one, with high availability, and outside of
+    /// the JobManager.
+    Auto,
+    /// Always.
+    True,
+    /// Never.
+    False,
+}
+
+enum_option_value!(LeaderElectionMode { "auto" => Auto, "true" => True, "false" => False });
+
+/// Whether the resource managers beside the JobManagers of this cluster elect a leader: if there can be
+/// several, or if that is asked for.
+///
+/// # Errors
+///
+/// When the value of an option cannot be read.
+pub fn elects_leader_beside_job_managers(
+    configuration: &FlinkConfiguration,
+) -> Result<bool, InvalidOptionValue> {
+    Ok(match configuration.get(&LEADER_ELECTION_ENABLED)? {
+        LeaderElectionMode::True => true,
+        LeaderElectionMode::False => false,
+        LeaderElectionMode::Auto => {
+            configuration.get(&JOB_MANAGER_REPLICAS)? > 1
+                || configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active()
+        }
+    })
+}
 
 impl OptionValue for FlinkVersion {
     const EXPECTED: &'static str = "Flink version such as 2.1";

@@ -36,6 +36,10 @@ pub(crate) enum Call {
         version: Option<u64>,
         reply: oneshot::Sender<Result<Changes, Expired>>,
     },
+    /// The JobManager leads in Flink.
+    ClaimLead {
+        reply: oneshot::Sender<()>,
+    },
     /// Answered only once the Deployment is known.
     Deployment {
         reply: oneshot::Sender<Bytes>,
@@ -55,6 +59,7 @@ pub struct ResourceManagerHandle {
     pub(super) calls: mpsc::Sender<Call>,
     pub(super) version: watch::Receiver<u64>,
     pub(super) metrics: Metrics,
+    pub(super) leading: watch::Receiver<bool>,
 }
 
 /// The resource manager is not running (any more).
@@ -118,6 +123,23 @@ impl ResourceManagerHandle {
     /// [`ResourceManagerEnded`].
     pub async fn release_worker(&self, name: PodName) -> Result<bool, ResourceManagerEnded> {
         self.ask(|reply| Call::Release { name, reply }).await
+    }
+
+    /// Whether the resource manager acts, and a way to await that this changes. A demand source whose plans
+    /// it carries out makes none while it does not.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.leading.clone()
+    }
+
+    /// Says that the JobManager for which this resource manager works leads in Flink, so that another
+    /// one which holds the lease hands it over. An endpoint does this by itself when its JobManager lists
+    /// its workers. Without an election it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn claim_lead(&self) -> Result<(), ResourceManagerEnded> {
+        self.ask(|reply| Call::ClaimLead { reply }).await
     }
 
     pub(crate) async fn post(

@@ -1,17 +1,19 @@
 //! The task that owns all state: one loop that waits for whatever happens next.
 
 mod answers;
+mod election;
 mod nodes;
 mod pods;
 
 use std::collections::VecDeque;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flink_k8s_core::kube_client::{KubeClient, NodeEvent, PodEvent};
+use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -26,12 +28,15 @@ use tracing::{info, warn};
 use super::calls::Call;
 use super::demand::DemandSource;
 use super::error::ResourceManagerError;
+use super::fence::{Fence, Permission};
 use super::options::ResourceManagerOptions;
 use super::pod_factory::PodFactory;
 use super::{demand, endpoint_ended, kube_calls, log};
 use crate::job_manager_view::JobManagerView;
+use crate::leadership::{self, Claim, Leadership};
 use crate::observability::Observer;
 use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, Workers};
+use election::Election;
 use pods::Owner;
 
 /// How soon the pod watch is opened again, should its stream end.
@@ -46,9 +51,16 @@ pub(super) struct Driver {
     factory: PodFactory,
     demand: Option<Arc<dyn DemandSource>>,
     version: watch::Sender<u64>,
+    leading: watch::Sender<bool>,
+    election: Option<Election>,
+    fence: Fence,
+    /// Creations and deletions that have not come back.
+    writes_under_way: usize,
     workers: Workers,
     observer: Observer,
     view: JobManagerView,
+    /// The view has workers from before another resource manager led.
+    is_view_outdated: bool,
     started: Instant,
     wake: Option<Instant>,
     under_way: JoinSet<Happening>,
@@ -60,6 +72,15 @@ pub(super) struct Driver {
     waiting_lists: Vec<oneshot::Sender<Bytes>>,
     waiting_deployments: Vec<oneshot::Sender<Bytes>>,
 }
+
+/// What others may wait for.
+pub(super) struct News {
+    /// The version of the JobManager's view.
+    pub(super) version: watch::Sender<u64>,
+    /// Whether we act.
+    pub(super) leading: watch::Sender<bool>,
+}
+
 /// Everything that can wake the driver up.
 #[derive(Debug)]
 enum Happening {
@@ -70,6 +91,9 @@ enum Happening {
     Answered(Event),
     /// A look at what jobs want came back.
     Looked(Event),
+    /// A call on the lease came back.
+    LeaseAnswered(leadership::Event),
+    ElectionTimerRang,
     OwnerFound(Box<Deployment>),
     OwnerMissing(String),
     Pods(PodEvent),
@@ -87,9 +111,20 @@ impl Driver {
         kube: Arc<dyn KubeClient>,
         factory: PodFactory,
         demand: Option<Arc<dyn DemandSource>>,
-        version: watch::Sender<u64>,
+        claim: Option<Claim>,
+        news: News,
         observer: Observer,
     ) -> Self {
+        let election = options.leader_election.clone().map(|election| {
+            let seed = options.workers.jitter_seed;
+            let leadership = Leadership::new(election.times, election.identity, seed);
+            Election::new(leadership, claim)
+        });
+        let permission = if election.is_some() {
+            Permission::Never
+        } else {
+            Permission::Always
+        };
         if demand.is_none() {
             options.workers.unknown_demand_patience = Duration::ZERO;
         }
@@ -103,8 +138,13 @@ impl Driver {
             kube,
             factory,
             demand,
-            version,
+            version: news.version,
+            leading: news.leading,
+            election,
+            fence: Fence::new(permission),
+            writes_under_way: 0,
             view,
+            is_view_outdated: false,
             started: Instant::now(),
             wake: None,
             under_way: JoinSet::new(),
@@ -135,8 +175,10 @@ impl Driver {
                 event = next_event(&mut self.pods) => event.map_or(Happening::WatchEnded, Happening::Pods),
                 event = next_event(&mut self.nodes) => event.map_or(Happening::NodeWatchEnded, Happening::Nodes),
                 () = ring(self.wake) => Happening::TimerRang,
+                () = ring(self.election.as_ref().and_then(|election| election.wake)) => Happening::ElectionTimerRang,
                 Some(call) = inbox.recv() => Happening::Asked(call),
             };
+            self.check_term();
             match happening {
                 Happening::Shutdown => break,
                 Happening::EndpointEnded(ended) => {
@@ -146,7 +188,19 @@ impl Driver {
                     }
                 }
                 Happening::TaskFailed(failure) => return Err(ResourceManagerError::TaskFailed(failure)),
-                Happening::Answered(event) | Happening::Looked(event) => self.handle(event),
+                Happening::Answered(event) => {
+                    self.writes_under_way -= 1;
+                    self.handle(event);
+                    self.confirm_stop();
+                }
+                Happening::Looked(event) => self.handle(event),
+                Happening::LeaseAnswered(event) => self.elect(event),
+                Happening::ElectionTimerRang => {
+                    if let Some(election) = &mut self.election {
+                        election.wake = None;
+                    }
+                    self.elect(leadership::Event::Tick);
+                }
                 Happening::OwnerFound(deployment) => self.owner_found(&deployment),
                 Happening::OwnerMissing(reason) => {
                     warn!(reason, "the cluster's Deployment is not known yet, trying again");
@@ -164,7 +218,8 @@ impl Driver {
                         Happening::WatchDue
                     });
                 }
-                Happening::WatchDue => self.open_watch(),
+                Happening::WatchDue if self.leads() => self.open_watch(),
+                Happening::WatchDue => {}
                 Happening::TimerRang => {
                     self.wake = None;
                     self.handle(Event::Tick);
@@ -176,6 +231,7 @@ impl Driver {
             });
         }
         self.finish_calls().await;
+        self.leave_election().await;
         Ok(())
     }
 
@@ -194,9 +250,11 @@ impl Driver {
                     Action::DeletePod { name, uid, why, how } => {
                         info!(pod = %name, %uid, reason = %why, ?how, "deleting the pod of a worker");
                         let (kube, limit) = (self.kube.clone(), self.options.call_timeout);
-                        let deletion = kube_calls::delete(kube, (name, uid), how, limit);
-                        self.under_way
-                            .spawn(async { Happening::Answered(deletion.await) });
+                        let deletion = kube_calls::delete(kube, (name.clone(), uid), how, limit);
+                        self.write(name, deletion, |name, failure| Event::DeleteFailed {
+                            name,
+                            failure,
+                        });
                     }
                     Action::Notify { name, news } => {
                         log::news(&name, &news);
@@ -238,9 +296,12 @@ impl Driver {
         match self.factory.build(request, &owner.reference) {
             Ok(pod) => {
                 info!(pod = %name, "creating the pod of a worker");
-                let creation = kube_calls::create(self.kube.clone(), name, pod, self.options.call_timeout);
-                self.under_way
-                    .spawn(async { Happening::Answered(creation.await) });
+                let creation =
+                    kube_calls::create(self.kube.clone(), name.clone(), pod, self.options.call_timeout);
+                self.write(name, creation, |name, failure| Event::CreateFailed {
+                    name,
+                    failure,
+                });
                 None
             }
             Err(refusal) => {
@@ -253,23 +314,44 @@ impl Driver {
         }
     }
 
+    /// Starts a call that changes the cluster. It ends with the leadership under which it began; whether
+    /// it had its effect is then as unknown as when its answer is lost.
+    fn write(
+        &mut self,
+        name: PodName,
+        call: impl Future<Output = Event> + Send + 'static,
+        failed: fn(PodName, CallFailure) -> Event,
+    ) {
+        self.writes_under_way += 1;
+        let gate = self.fence.gate();
+        self.under_way.spawn(async move {
+            Happening::Answered(gate.guard(call).await.unwrap_or_else(|| {
+                let message = "this resource manager does not lead any more".to_owned();
+                let failure = CallFailure::Transient {
+                    cause: FailureCause::ApiServer,
+                    retry_after: None,
+                    message,
+                };
+                failed(name, failure)
+            }))
+        });
+    }
+
     /// A call that is dropped halfway may or may not have happened; give those under way a chance.
     async fn finish_calls(&mut self) {
-        let (creates, deletes) = self.workers.calls_under_way();
         let finish = async {
-            for _ in 0..creates + deletes {
-                while let Some(done) = self.under_way.join_next().await {
-                    if matches!(done, Ok(Happening::Answered(_))) {
-                        break;
-                    }
+            while self.writes_under_way > 0 {
+                match self.under_way.join_next().await {
+                    Some(Ok(Happening::Answered(_))) => self.writes_under_way -= 1,
+                    Some(Ok(Happening::LeaseAnswered(event))) => self.elect(event),
+                    Some(_) => {}
+                    None => break,
                 }
             }
         };
         if timeout(FAREWELL_TIMEOUT, finish).await.is_err() {
-            warn!(
-                creates,
-                deletes, "not all calls to the API server finished in time"
-            );
+            let calls = self.writes_under_way;
+            warn!(calls, "not all calls to the API server finished in time");
         }
     }
 }

@@ -8,6 +8,7 @@ use flink_k8s_core::configuration::{
 };
 use flink_k8s_core::namespace::Namespace;
 
+use crate::leadership::{HolderIdentity, LeadershipOptions};
 use crate::workers::WorkersOptions;
 
 /// What a [`ResourceManager`](super::ResourceManager) has to know of its cluster.
@@ -25,6 +26,17 @@ pub struct ResourceManagerOptions {
     pub watch_nodes: bool,
     /// How long one call to the API server may take. 30 s.
     pub call_timeout: Duration,
+    /// How it agrees with other resource managers of the cluster on who acts; `None` if there are none.
+    pub leader_election: Option<LeaderElection>,
+}
+
+/// How a resource manager takes part in the election of a leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderElection {
+    /// How long leadership lasts and how often it is renewed.
+    pub times: LeadershipOptions,
+    /// Under which name it takes part; no other process has the same.
+    pub identity: HolderIdentity,
 }
 
 impl ResourceManagerOptions {
@@ -40,6 +52,7 @@ impl ResourceManagerOptions {
             },
             watch_nodes: true,
             call_timeout: Duration::from_secs(30),
+            leader_election: None,
         }
     }
 
@@ -72,6 +85,13 @@ impl ResourceManagerOptions {
     #[must_use]
     pub fn with_start_delay(mut self, start_delay: Duration) -> Self {
         self.workers.start_delay = start_delay;
+        self
+    }
+
+    /// Lets it act only while it leads among the resource managers of its cluster.
+    #[must_use]
+    pub fn with_leader_election(mut self, times: LeadershipOptions, identity: HolderIdentity) -> Self {
+        self.leader_election = Some(LeaderElection { times, identity });
         self
     }
 

@@ -17,6 +17,8 @@ pub struct Status {
     pub deployment_uid: Option<String>,
     /// Why the Deployment is not known, after the last attempt to read it.
     pub deployment_error: Option<String>,
+    /// Whether this resource manager acts.
+    pub leadership: LeadershipStatus,
     /// Whether the existing pods are known; nothing is created before.
     pub pods_listed: bool,
     /// Why the watch of the pods is interrupted, if it is.
@@ -32,8 +34,47 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the resource manager knows its world: its owner, the pods, and that the watch works.
+    /// Whether the resource manager knows its world: its owner, and, if it has to act, the pods, and that
+    /// the watch works.
     pub fn is_ready(&self) -> bool {
-        self.deployment_uid.is_some() && self.pods_listed && self.watch_interrupted.is_none()
+        let knows_pods = self.pods_listed && self.watch_interrupted.is_none();
+        self.deployment_uid.is_some() && (knows_pods || self.leadership.role == LeadershipRole::Standby)
     }
+}
+
+/// The part of a resource manager among those of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeadershipStatus {
+    /// Its part.
+    pub role: LeadershipRole,
+    /// Under which name it takes part.
+    pub identity: Option<String>,
+    /// Who held the lease when it was last seen.
+    pub holder: Option<String>,
+}
+
+impl LeadershipStatus {
+    /// The status of a resource manager that takes part in no election.
+    pub(super) fn alone() -> Self {
+        Self {
+            role: LeadershipRole::Alone,
+            identity: None,
+            holder: None,
+        }
+    }
+}
+
+/// Whether a resource manager acts, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LeadershipRole {
+    /// It acts, and there is no other.
+    Alone,
+    /// It acts, because it holds the lease.
+    Leader,
+    /// It waits for the lease.
+    Candidate,
+    /// It does not act, because the JobManager beside it does not lead.
+    Standby,
 }

@@ -56,6 +56,9 @@ pub enum Event {
     NodeGone(String),
     /// Nobody knows how nodes fare (any more).
     NodesUnknown,
+    /// Another resource manager may act from now on. Nothing is created or deleted before the pods are
+    /// listed again.
+    LeadershipLost,
     /// A JobManager connected anew; it knows of no request that an earlier one made.
     JobManagerStarted,
     /// What [`Action::LookAtDemand`](super::Action::LookAtDemand) showed: whether any job waits for slots.

@@ -59,6 +59,10 @@ struct State {
     nodes_are_secret: bool,
     /// Names of pods that were deleted without their node.
     removed_at_once: Vec<String>,
+    lease_reads: usize,
+    lease_writes: usize,
+    /// How often the pods were listed.
+    lists: usize,
 }
 
 impl FakeCluster {
@@ -170,12 +174,28 @@ impl FakeCluster {
         self.state().store(pod);
     }
 
-    fn lease(&self) -> Option<Lease> {
+    /// The Lease as it is stored.
+    pub(crate) fn lease(&self) -> Option<Lease> {
         self.state().lease.clone()
     }
 
+    /// How often the Lease was read and written.
+    pub(crate) fn lease_calls(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.lease_reads, state.lease_writes)
+    }
+
+    /// How often the pods were listed.
+    pub(crate) fn lists(&self) -> usize {
+        self.state().lists
+    }
+
     async fn read_lease(&self) -> Result<Option<Lease>, ReadError> {
-        let outage = self.state().outage;
+        let outage = {
+            let mut state = self.state();
+            state.lease_reads += 1;
+            state.outage
+        };
         tokio::time::sleep(Duration::from_millis(3)).await;
         match outage {
             None => Ok(self.lease()),
@@ -190,7 +210,11 @@ impl FakeCluster {
     }
 
     async fn admit_lease_write(&self) -> Option<Fault> {
-        let outage = self.state().outage;
+        let outage = {
+            let mut state = self.state();
+            state.lease_writes += 1;
+            state.outage
+        };
         tokio::time::sleep(Duration::from_millis(3)).await;
         if outage == Some(Fault::Hangs) {
             std::future::pending::<()>().await;
@@ -466,6 +490,7 @@ impl KubeClient for FakeCluster {
     fn watch_task_manager_pods(&self, _cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.state();
+        state.lists += 1;
         sender
             .send(PodEvent::Relisted(state.pods.values().cloned().collect()))
             .unwrap();

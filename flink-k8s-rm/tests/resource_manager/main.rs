@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod driver;
 #[cfg(test)]
+mod election;
+#[cfg(test)]
 mod embedded_cluster;
 #[cfg(test)]
 mod endpoint;

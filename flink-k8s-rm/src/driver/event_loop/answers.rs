@@ -42,10 +42,15 @@ impl Driver {
             Call::Get { name, reply } => {
                 let _ = reply.send(self.view.get(&name));
             }
-            Call::List { reply } if self.workers.are_pods_listed() => self.list(reply),
+            Call::List { reply } if self.leads() && self.workers.are_pods_listed() => self.list(reply),
             Call::List { reply } => {
+                self.job_manager_leads();
                 self.waiting_lists.retain(|waiting| !waiting.is_closed());
                 self.waiting_lists.push(reply);
+            }
+            Call::ClaimLead { reply } => {
+                self.job_manager_leads();
+                let _ = reply.send(());
             }
             Call::ChangesAfter { version, reply } => {
                 let _ = reply.send(self.view.changes_after(version));
@@ -91,6 +96,7 @@ impl Driver {
             uptime_seconds: now.elapsed_since_start().as_secs(),
             deployment_uid: self.owner.as_ref().map(|owner| owner.reference.uid.clone()),
             deployment_error: self.owner_error.clone(),
+            leadership: self.leadership_status(),
             pods_listed: self.workers.are_pods_listed(),
             watch_interrupted: self.watch_interrupted.clone(),
             creates_under_way,

@@ -37,10 +37,7 @@ impl Driver {
 
     pub(super) fn owner_found(&mut self, deployment: &Deployment) {
         let uid = deployment.metadata.uid.clone().unwrap_or_default();
-        info!(
-            uid,
-            "found the cluster's Deployment, watching its TaskManager pods"
-        );
+        info!(uid, "found the cluster's Deployment");
         let reference = kube_calls::owner_reference(&self.options.cluster_id, uid);
         let deployment: Bytes = serde_json::to_vec(deployment).unwrap_or_default().into();
         for reply in self.waiting_deployments.drain(..) {
@@ -51,8 +48,12 @@ impl Driver {
             deployment,
         });
         self.owner_error = None;
-        self.open_watch();
-        self.open_node_watch();
+        if self.election.is_some() {
+            self.campaign();
+        } else {
+            self.open_watch();
+            self.open_node_watch();
+        }
     }
 
     pub(super) fn open_watch(&mut self) {
@@ -66,6 +67,11 @@ impl Driver {
                 let pods: Vec<PodObservation> = pods.iter().filter_map(|pod| self.observed(pod)).collect();
                 debug!(pods = pods.len(), "listed the TaskManager pods");
                 self.handle(Event::PodsRelisted(pods));
+                if std::mem::take(&mut self.is_view_outdated) {
+                    let now = self.now();
+                    self.view
+                        .retain(|name| self.workers.situation(name, now).is_some());
+                }
                 for reply in std::mem::take(&mut self.waiting_lists) {
                     self.list(reply);
                 }
