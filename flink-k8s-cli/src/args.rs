@@ -4,6 +4,7 @@ pub(crate) mod compatible;
 pub(crate) mod jobs;
 pub(crate) mod offline;
 pub(crate) mod permissions;
+pub(crate) mod workers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use flink_k8s_core::job_id::JobId;
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
+use self::workers::WorkersArguments;
 
 /// Runs Apache Flink on Kubernetes.
 #[derive(Debug, Parser)]
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     Run(RunArguments),
     /// List the jobs of a session cluster
     List(ListArguments),
+    /// Show the TaskManagers of a cluster, and why each is where it is
+    Workers(WorkersArguments),
     /// Cancel a job
     Cancel(CancelArguments),
     /// Stop a job with a savepoint, and print where the savepoint is

@@ -18,6 +18,7 @@ pub(crate) mod session_start;
 pub(crate) mod session_stop;
 pub(crate) mod stop;
 pub(crate) mod ui;
+pub(crate) mod workers;
 
 /// Returns when the user presses Ctrl-C, or when the process is told to end.
 pub(crate) async fn interrupted() {

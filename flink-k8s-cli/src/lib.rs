@@ -41,6 +41,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
             commands::session_list::run(&printer, arguments).await
         }
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
+        Command::Workers(arguments) => commands::workers::run(&printer, arguments).await,
         Command::List(arguments) => commands::list::run(&printer, arguments).await,
         Command::Cancel(arguments) => commands::cancel::run(&printer, arguments).await,
         Command::Stop(arguments) => commands::stop::stop(&printer, arguments).await,

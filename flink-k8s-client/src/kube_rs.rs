@@ -23,8 +23,8 @@ use flink_k8s_core::pod_name::PodName;
 use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use kube::api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::params::GetParams;
 use kube::core::{ObjectList, Request};
 use kube::{Client, Resource as _};
@@ -326,6 +326,29 @@ impl KubeClient for KubeRsClient {
     async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
         let now = DeleteParams::default().grace_period(0);
         self.delete::<Pod>(ObjectKind::Pod, pod.as_str(), uid, now).await
+    }
+
+    async fn publish_event(&self, event: &Event) -> Result<(), CreateObjectError> {
+        let name = event.metadata.name.clone().unwrap_or_default();
+        if event.count.unwrap_or(1) > 1 {
+            let news = serde_json::json!({
+                "count": event.count,
+                "message": event.message,
+                "lastTimestamp": event.last_timestamp,
+            });
+            let patch = PatchParams::default();
+            let request = self.requests::<Event>().patch(&name, &patch, &Patch::Merge(news));
+            match call_for_bytes(&self.client, request, CALL_TIMEOUT).await {
+                Ok(_) => return Ok(()),
+                // Events live for an hour or so; the next one begins anew.
+                Err(error) if error.code() == Some(404) => {}
+                Err(error) => return Err(create_error(self.reference(ObjectKind::Event, &name), error)),
+            }
+        }
+        match self.create(ObjectKind::Event, event).await {
+            Ok(_) | Err(CreateObjectError::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {

@@ -1,7 +1,11 @@
 //! What the resource manager says of its workers: the JSON of `/status` on the JobManager's health port.
 
+mod source;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use source::{AskWorkersError, WorkersSource, of_pods};
 
 /// The workers of one cluster, each with the reason why it is where it is.
 ///
@@ -127,6 +131,9 @@ pub struct WorkerReport {
     /// How often creating its pod has failed in a row.
     #[serde(default)]
     pub create_failures: u32,
+    /// How often its container was started again, where it is known.
+    #[serde(default)]
+    pub restarts: Option<u32>,
 }
 
 /// How far a worker got, in one word.
@@ -211,6 +218,7 @@ impl WorkerReport {
             node: None,
             pod_uid: None,
             create_failures: 0,
+            restarts: None,
         }
     }
 }

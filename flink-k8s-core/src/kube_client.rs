@@ -6,7 +6,7 @@ use std::fmt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, Service};
 
 use crate::cluster_id::ClusterId;
 use crate::namespace::Namespace;
@@ -166,6 +166,23 @@ pub trait KubeClient: Send + Sync {
     /// See [`DeleteError`].
     async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
+    /// Writes an Event about an object of a cluster. One of that name which exists already takes over the
+    /// count, the message and the last time of this one.
+    ///
+    /// Events are best effort: an implementation that has no use for them does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateObjectError::Forbidden`] when the service account may not create or patch Events.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the Event may be written; writing it again is harmless.
+    async fn publish_event(&self, event: &Event) -> Result<(), CreateObjectError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// What happens to the TaskManager pods of this cluster, without end.
     ///
     /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are
@@ -267,6 +284,8 @@ pub enum ObjectKind {
     ConfigMap,
     /// `v1` Secret.
     Secret,
+    /// `v1` Event.
+    Event,
     /// `coordination.k8s.io/v1` Lease.
     Lease,
 }
@@ -281,6 +300,7 @@ impl ObjectKind {
             Self::Service => "Service",
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
+            Self::Event => "Event",
             Self::Lease => "Lease",
         }
     }

@@ -21,11 +21,11 @@ use flink_k8s_core::kube_client::KubeClient;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, warn};
 
 use crate::endpoint::{ApiServer, Endpoint};
 use crate::leadership::Claim;
-use crate::observability::{Metrics, Observer};
+use crate::observability::{Announcements, EventPublisher, Metrics, Observer};
 
 pub(crate) use calls::Call;
 pub use calls::{RequestWorkerError, ResourceManagerEnded, ResourceManagerHandle};
@@ -169,7 +169,12 @@ impl ResourceManager {
             );
             tokio::spawn(serving.instrument(span.clone()))
         });
-        let observer = Observer::new(self.handle.metrics.clone());
+        let announcements =
+            Announcements::new(self.options.cluster_id.clone(), self.options.namespace.clone());
+        let (announcer, publisher) = EventPublisher::new(self.kube.clone(), announcements);
+        // It ends when the driver does, which drops what the publisher listens to.
+        let publishing = tokio::spawn(publisher.run(shutdown.clone()).instrument(span.clone()));
+        let observer = Observer::new(self.handle.metrics.clone(), announcer);
         // Beside a JobManager we lead when it does; without one, somebody has to.
         let claim = endpoint.is_none().then_some(Claim::WhenFree);
         let news = News {
@@ -189,6 +194,9 @@ impl ResourceManager {
             .run(self.inbox, &mut endpoint, shutdown)
             .instrument(span)
             .await?;
+        if let Err(failure) = publishing.await {
+            warn!(%failure, "the task that writes Events failed");
+        }
         match endpoint {
             Some(serving) => endpoint_ended(serving.await),
             None => Ok(()),

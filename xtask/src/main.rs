@@ -1,5 +1,6 @@
 //! Development tasks, run as `cargo xtask <task>`.
 
+mod bench;
 mod cache;
 mod flink_distribution;
 mod interrupt;
@@ -46,6 +47,8 @@ enum Task {
     Quickstart(quickstart::Arguments),
     /// Check formatting, lints and rules, and run all tests
     Test(test::Arguments),
+    /// Measure, and keep the tables of docs/benchmarks.md
+    Bench(bench::Arguments),
     /// Answer requests about configurations, memory and objects, to compare with what upstream answers
     Oracle(oracle::Arguments),
     /// Check the rules of this repository that no other tool knows
@@ -74,6 +77,7 @@ async fn run(task: Task, terminal: Terminal) -> anyhow::Result<()> {
     let interrupt = || Interrupt::listen().context("cannot listen for signals");
     match task {
         Task::Quickstart(arguments) => quickstart::run(arguments, terminal, &interrupt()?).await,
+        Task::Bench(arguments) => bench::run(arguments, terminal, &interrupt()?).await,
         Task::Oracle(arguments) => oracle::run(&arguments, std::io::stdin().lock(), std::io::stdout().lock()),
         Task::Test(arguments) => test::run(arguments, terminal, &interrupt()?).await,
         Task::Tidy => {

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flink_k8s_client::workers_report::WorkerState;
+use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 
+use super::announcements::{Occurrence, Topic};
+use super::event_publisher::Announcer;
 use super::metrics::{CallResult, Metrics, Station};
 use crate::workers::{Action, CallFailure, Event, FailureCause, Farewell, Moment, News, Situation, Workers};
 
@@ -13,6 +16,7 @@ use crate::workers::{Action, CallFailure, Event, FailureCause, Farewell, Moment,
 /// same however many workers there are, except where an event is about all of them.
 pub(crate) struct Observer {
     metrics: Metrics,
+    announcer: Announcer,
     journeys: HashMap<PodName, Journey>,
     counts: HashMap<WorkerState, usize>,
     /// The workers that the event under observation is about.
@@ -27,12 +31,15 @@ struct Journey {
     created_at: Option<Moment>,
     scheduled_at: Option<Moment>,
     has_run: bool,
+    /// What was last told of that keeps it from starting.
+    trouble: Option<Topic>,
 }
 
 impl Observer {
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    pub(crate) fn new(metrics: Metrics, announcer: Announcer) -> Self {
         Self {
             metrics,
+            announcer,
             journeys: HashMap::new(),
             counts: HashMap::new(),
             touched: Vec::new(),
@@ -70,6 +77,9 @@ impl Observer {
             }
             Event::CreateFailed { name, failure } => {
                 self.metrics.create_ended(result_of(failure));
+                if let CallFailure::Transient { cause, message, .. } = failure {
+                    self.tell(Topic::CreationFails(*cause), name, message.clone());
+                }
                 self.touched.push(name.clone());
             }
             Event::DeleteSucceeded(name) => {
@@ -90,18 +100,23 @@ impl Observer {
         self.metrics.event_handled(took);
         for action in actions {
             match action {
-                Action::CreatePod(request) => self.touched.push(request.name.clone()),
+                Action::CreatePod(request) => {
+                    self.tell(Topic::ScalingUp, &request.name, String::new());
+                    self.touched.push(request.name.clone());
+                }
                 Action::DeletePod { name, why, .. } => {
                     // The JobManager says it by a release, so there is no news of it.
                     let is_new = self.state_of(name) != Some(WorkerState::Leaving);
                     if is_new && matches!(why, Farewell::NotRegistered { .. }) {
-                        self.metrics.worker_failed(FailureCause::NotRegistered);
+                        self.failed(name, why, FailureCause::NotRegistered);
+                    } else if is_new && matches!(why, Farewell::Released) {
+                        self.tell(Topic::ScalingDown, name, why.to_string());
                     }
                     self.touched.push(name.clone());
                 }
                 Action::Notify { name, news } => {
-                    if let Some(cause) = failure_in(news) {
-                        self.metrics.worker_failed(cause);
+                    if let Some((cause, farewell)) = failure_in(news) {
+                        self.failed(name, farewell, cause);
                     }
                     self.touched.push(name.clone());
                 }
@@ -111,7 +126,7 @@ impl Observer {
         let touched = std::mem::take(&mut self.touched);
         for name in &touched {
             match workers.situation(name, now) {
-                Some(situation) => self.moved(name, situation.state(), now),
+                Some(situation) => self.moved(name, &situation, now),
                 None => self.leave(name),
             }
         }
@@ -134,7 +149,24 @@ impl Observer {
         self.journeys.get(name).map(|journey| journey.state)
     }
 
-    fn moved(&mut self, name: &PodName, state: WorkerState, now: Moment) {
+    /// The Events are about this Deployment.
+    pub(crate) fn owner_found(&self, uid: Uid) {
+        self.announcer.tell(Occurrence::OwnerFound(uid));
+    }
+
+    fn tell(&self, topic: Topic, name: &PodName, detail: String) {
+        let name = name.clone();
+        self.announcer.tell(Occurrence::Worker { topic, name, detail });
+    }
+
+    fn failed(&self, name: &PodName, farewell: &Farewell, cause: FailureCause) {
+        self.metrics.worker_failed(cause);
+        self.tell(Topic::Failed(cause), name, farewell.to_string());
+    }
+
+    fn moved(&mut self, name: &PodName, situation: &Situation, now: Moment) {
+        let state = situation.state();
+        self.tell_trouble(name, situation);
         let Some(journey) = self.journeys.get_mut(name) else {
             self.enter(name.clone(), Journey::begin(state, now));
             return;
@@ -150,6 +182,23 @@ impl Observer {
         }
         self.count_down(before);
         *self.counts.entry(state).or_default() += 1;
+    }
+
+    /// Tells once of what keeps a worker from starting.
+    fn tell_trouble(&mut self, name: &PodName, situation: &Situation) {
+        let trouble = match situation {
+            Situation::HeldBack => Some(Topic::HeldBack),
+            Situation::NoPlaceLeft { .. } => Some(Topic::AtABound),
+            Situation::Unscheduled { .. } | Situation::Starting { .. } => {
+                situation.cause().map(Topic::CannotStart)
+            }
+            _ => None,
+        };
+        let told = self.journeys.get_mut(name).map(|journey| &mut journey.trouble);
+        let is_known = told.is_some_and(|told| std::mem::replace(told, trouble) == trouble);
+        if let Some(topic) = trouble.filter(|_| !is_known) {
+            self.tell(topic, name, situation.to_string());
+        }
     }
 
     fn enter(&mut self, name: PodName, journey: Journey) {
@@ -184,6 +233,7 @@ impl Journey {
             created_at: None,
             scheduled_at: None,
             has_run: false,
+            trouble: None,
         }
     }
 
@@ -246,9 +296,11 @@ fn result_of(failure: &CallFailure) -> CallResult {
 }
 
 /// The cause, if the news is that a worker failed. One that failed is later gone as well, and counts once.
-fn failure_in(news: &News) -> Option<FailureCause> {
+fn failure_in(news: &News) -> Option<(FailureCause, &Farewell)> {
     match news {
-        News::Failed(farewell) | News::Gone(farewell @ Farewell::DeletedByOthers) => farewell.cause(),
+        News::Failed(farewell) | News::Gone(farewell @ Farewell::DeletedByOthers) => {
+            farewell.cause().map(|cause| (cause, farewell))
+        }
         News::Changed(_) | News::Gone(_) => None,
     }
 }

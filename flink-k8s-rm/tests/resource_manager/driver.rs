@@ -374,3 +374,30 @@ async fn a_cluster_that_hides_its_nodes_works_all_the_same() {
     eventually("the pods are created", async || cluster.pods().len() == 2).await;
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_workers_make_few_events() {
+    let cluster = FakeCluster::default();
+    let manager = Running::on(&cluster);
+    manager.request(100).await;
+    eventually("an Event is written", async || cluster.events() > 0).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let written = cluster.events();
+    assert!((1..=3).contains(&written), "{written} Events");
+    manager.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_forbidden_are_not_tried_again() {
+    let cluster = FakeCluster::default();
+    cluster.forbid_events();
+    let manager = Running::on(&cluster);
+    manager.request(5).await;
+    eventually("an Event is tried", async || cluster.events() > 0).await;
+    let name = name(1).parse().unwrap();
+    manager.handle.release_worker(name).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(cluster.events(), 1);
+    assert_eq!(cluster.pods().len(), 4, "the work goes on");
+    manager.stop().await;
+}

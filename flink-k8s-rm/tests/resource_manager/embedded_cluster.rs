@@ -15,7 +15,7 @@ use flink_k8s_rm::endpoint::{ApiServer, Endpoint};
 use flink_k8s_rm::worker_request::WorkerRequest;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -324,5 +324,42 @@ async fn a_restarted_resource_manager_shows_living_workers_to_the_job_manager() 
     assert_eq!(phases, [Some("Running"); 3]);
     assert_eq!(world.real_pods().await, before);
     second.stop().await;
+    world.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deployment_has_an_event_for_growth_and_one_for_shrinking() {
+    let world = World::start().await;
+    let manager = world.resource_manager().await;
+    for index in 1..=3 {
+        manager.handle.request_worker(request(index)).await.unwrap();
+    }
+    let events: Api<Event> = Api::namespaced(world.cluster.client(), world.namespace.as_str());
+    // As `kubectl describe deployment` asks.
+    let about = format!("involvedObject.name={CLUSTER_ID},involvedObject.kind=Deployment");
+    let parameters = ListParams::default().fields(&about);
+    let messages = async |reason: &str| -> Vec<String> {
+        let listed = events.list(&parameters).await.unwrap();
+        let with_reason = |event: &Event| event.reason.as_deref() == Some(reason);
+        let found = listed.items.into_iter().filter(with_reason);
+        found.filter_map(|event| event.message).collect()
+    };
+    eventually("growth is told", async || !messages("ScalingUp").await.is_empty()).await;
+    let told = messages("ScalingUp").await;
+    assert_eq!(
+        told,
+        [format!(
+            "Creating the pods of 3 TaskManagers, {CLUSTER_ID}-taskmanager-1-1 among them"
+        )]
+    );
+    manager.handle.release_worker(request(2).name).await.unwrap();
+    eventually("shrinking is told", async || {
+        !messages("ScalingDown").await.is_empty()
+    })
+    .await;
+    let expected =
+        format!("Deleting the pods of TaskManager {CLUSTER_ID}-taskmanager-1-2: released by the JobManager");
+    assert_eq!(messages("ScalingDown").await, [expected]);
+    manager.stop().await;
     world.cluster.shutdown().await;
 }

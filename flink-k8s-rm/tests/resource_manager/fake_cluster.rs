@@ -17,7 +17,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -54,6 +54,9 @@ struct State {
     outage: Option<Fault>,
     watchers: Vec<mpsc::UnboundedSender<PodEvent>>,
     watch_is_cut: bool,
+    /// Attempts to write an Event, and whether they are allowed.
+    events: usize,
+    events_are_forbidden: bool,
     lease: Option<Lease>,
     node_watcher: Option<mpsc::UnboundedSender<NodeEvent>>,
     nodes_are_secret: bool,
@@ -113,6 +116,16 @@ impl FakeCluster {
     /// How many calls that write were made.
     pub(crate) fn calls(&self) -> usize {
         self.state().calls
+    }
+
+    /// Events may not be written from now on.
+    pub(crate) fn forbid_events(&self) {
+        self.state().events_are_forbidden = true;
+    }
+
+    /// How often somebody tried to write an Event.
+    pub(crate) fn events(&self) -> usize {
+        self.state().events
     }
 
     /// A node takes the pod and runs it.
@@ -485,6 +498,20 @@ impl KubeClient for FakeCluster {
             state.node_watcher = Some(sender);
         }
         stream_of(receiver)
+    }
+
+    async fn publish_event(&self, event: &Event) -> Result<(), CreateObjectError> {
+        let mut state = self.state();
+        state.events += 1;
+        if state.events_are_forbidden {
+            let object = ObjectReference {
+                kind: ObjectKind::Event,
+                ..reference(event.metadata.name.as_deref().unwrap())
+            };
+            let message = "events is forbidden".to_owned();
+            return Err(CreateObjectError::Forbidden { object, message });
+        }
+        Ok(())
     }
 
     fn watch_task_manager_pods(&self, _cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {

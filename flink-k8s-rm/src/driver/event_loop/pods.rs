@@ -38,6 +38,7 @@ impl Driver {
     pub(super) fn owner_found(&mut self, deployment: &Deployment) {
         let uid = deployment.metadata.uid.clone().unwrap_or_default();
         info!(uid, "found the cluster's Deployment");
+        self.observer.owner_found(Uid::new(uid.as_str()));
         let reference = kube_calls::owner_reference(&self.options.cluster_id, uid);
         let deployment: Bytes = serde_json::to_vec(deployment).unwrap_or_default().into();
         for reply in self.waiting_deployments.drain(..) {
