@@ -16,7 +16,11 @@ mod chain;
 mod faults;
 #[path = "end_to_end/harness.rs"]
 mod harness;
+#[path = "end_to_end/high_availability.rs"]
+mod high_availability;
 #[path = "end_to_end/jobs.rs"]
 mod jobs;
+#[path = "end_to_end/outage.rs"]
+mod outage;
 #[path = "end_to_end/processes.rs"]
 mod processes;

@@ -200,8 +200,7 @@ async fn an_api_server_that_fails_for_ten_seconds_loses_and_doubles_nothing() {
         {"verbs": ["watch"], "resource": "pods", "action": {"cut": true}, "forSeconds": 1},
         {"resource": "pods", "userAgentContains": "flink-k8s-rm", "action": {"status": 500}, "forSeconds": 10},
     ]});
-    let request = http::Request::post("/flink-k8s-local/faults").body(serde_json::to_vec(&faults).unwrap());
-    client.request_text(request.unwrap()).await.unwrap();
+    machine.set_faults(&client, &faults).await;
     // While the API server fails, a TaskManager dies: the news must arrive late, and once.
     lose_a_worker_and_finish(&machine, &client, job).await;
     let (_, restarts) = job_manager(&client).await.unwrap();

@@ -185,6 +185,12 @@ impl Machine {
         RestClient::new(tunnel.base_url()).unwrap().overview().await.ok()
     }
 
+    /// Makes the API server fail by these rules.
+    pub(crate) async fn set_faults(&self, client: &kube::Client, rules: &serde_json::Value) {
+        let request = http::Request::post("/flink-k8s-local/faults").body(serde_json::to_vec(rules).unwrap());
+        client.request_text(request.unwrap()).await.unwrap();
+    }
+
     /// The process that every process of this Kubernetes descends from.
     pub(crate) fn pid(&self) -> u32 {
         let mut status = self.command(&["local", "status", "--output", "json", "--directory"]);

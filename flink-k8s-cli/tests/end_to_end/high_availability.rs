@@ -1,0 +1,98 @@
+//! JobManagers that elect their leader and keep their jobs through the resource manager's endpoint.
+
+use std::fs;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use serde_json::json;
+
+use super::harness::{Machine, assert_same, count_words, job_manager, written_counts};
+use super::processes;
+
+const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
+const LINES: usize = 150;
+/// Makes the job last about thirty seconds, long enough to lose its JobManager in the middle.
+const DELAY: Duration = Duration::from_millis(200);
+const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
+
+#[tokio::test]
+async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let storage = format!(
+        "-Dhigh-availability.storageDir=file://{}",
+        machine.scratch().join("ha").display()
+    );
+    machine.start_session(&["-Dhigh-availability.type=kubernetes", &storage]);
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let leader = async || {
+        let config_map = config_maps.get_opt("e2e-cluster-config-map").await.unwrap()?;
+        let mut annotations = config_map.metadata.annotations?;
+        let record = annotations.remove("control-plane.alpha.kubernetes.io/leader")?;
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        Some((
+            record["holderIdentity"].as_str()?.to_owned(),
+            record["renewTime"].as_str()?.to_owned(),
+            record["leaderTransitions"].as_u64()?,
+        ))
+    };
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, LINE.repeat(LINES)).unwrap();
+    let mut run = machine.run_word_count(&input, &output, DELAY);
+    let job = machine
+        .eventually("the job has its checkpoints kept", async || {
+            let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
+            let jobs: serde_json::Value = serde_json::from_str(&listed).unwrap();
+            let job = jobs[0]["job-id"].as_str()?.to_owned();
+            let kept = config_maps
+                .get_opt(&format!("e2e-{job}-config-map"))
+                .await
+                .unwrap()?;
+            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
+            kept.data?.keys().any(is_checkpoint).then_some(job)
+        })
+        .await;
+
+    // Renewals wait for an outage that is shorter than the lease; the leader stays the same.
+    let (holder, renewed, transitions) = leader().await.unwrap();
+    let faults = json!({"rules": [
+        {"userAgentContains": "flink-k8s/", "action": {"cut": false}},
+        {"resource": "configmaps", "action": {"status": 503}, "forSeconds": 9},
+    ]});
+    machine.set_faults(&client, &faults).await;
+    machine
+        .eventually("the leader renews after the outage", async || {
+            // The test's own reads fail during the outage, too.
+            let config_map = config_maps.get_opt("e2e-cluster-config-map").await.ok()??;
+            let record = &config_map.metadata.annotations?["control-plane.alpha.kubernetes.io/leader"];
+            (!record.contains(&renewed)).then_some(())
+        })
+        .await;
+    let (still, _, transitions_since) = leader().await.unwrap();
+    assert_eq!((still, transitions_since), (holder.clone(), transitions));
+    let (pod, restarts) = job_manager(&client).await.unwrap();
+    assert_eq!(restarts, 0);
+
+    let processes = processes::below(machine.pid(), "KubernetesSessionClusterEntrypoint");
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    processes::kill_at_once(processes[0]);
+    // The command that follows the job ends with the JobManager; the job does not.
+    run.kill().unwrap();
+    run.wait().unwrap();
+    machine
+        .eventually("another JobManager leads", async || {
+            let leads = leader()
+                .await
+                .is_some_and(|(now, ..)| now != holder && !now.is_empty());
+            (leads && job_manager(&client).await == Some((pod.clone(), 1))).then_some(())
+        })
+        .await;
+    machine.must(&["job", "wait", &job, CLUSTER]);
+    assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
+    machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}
