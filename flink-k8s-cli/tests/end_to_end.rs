@@ -24,3 +24,5 @@ mod jobs;
 mod outage;
 #[path = "end_to_end/processes.rs"]
 mod processes;
+#[path = "end_to_end/rest_demand.rs"]
+mod rest_demand;

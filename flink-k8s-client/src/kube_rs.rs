@@ -9,6 +9,7 @@ mod manifests;
 mod object_watch;
 mod objects;
 mod permissions;
+mod runner_token;
 
 use std::collections::BTreeSet;
 
@@ -37,6 +38,7 @@ use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
 use failure::{create_error, delete_error, read_error};
 use object_watch::{ObjectEvent, Watched};
+pub use runner_token::{RUNNER_TOKEN_KEY, RunnerTokenError, runner_secret_name};
 
 /// The container in which Flink runs, in JobManager and TaskManager pods.
 const MAIN_CONTAINER: &str = "flink-main-container";

@@ -1,6 +1,7 @@
 //! All objects of a cluster's JobManager, made from a specification.
 
 mod application;
+mod standalone;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -114,6 +115,7 @@ impl JobManagerSpecification {
         configuration.set(deployment_options::EXECUTION_MODE.key, "NORMAL", DEPLOYED);
         fix_ports(&mut configuration)?;
         wait_for_previous_workers(&mut configuration)?;
+        standalone::let_jobs_wait(&mut configuration)?;
         let logging_files: Vec<String> = files.logging.keys().cloned().collect();
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;

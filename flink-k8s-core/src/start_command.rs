@@ -17,6 +17,9 @@ use crate::parameters::task_manager::worker_resources;
 
 /// Main class of a TaskManager.
 const TASK_MANAGER_CLASS: &str = "org.apache.flink.kubernetes.taskmanager.KubernetesTaskExecutorRunner";
+/// Main class of a session's JobManager that knows no resource provider.
+const STANDALONE_SESSION_CLASS: &str =
+    "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
 
 /// A Flink on this machine, or in this container, and what surrounds it. Whoever fills it does the I/O.
 #[derive(Clone, Debug)]
@@ -104,12 +107,45 @@ pub fn session_job_manager(
     configuration: &FlinkConfiguration,
     extra_arguments: &[String],
 ) -> Result<JavaCommand, StartCommandError> {
+    job_manager(configuration, extra_arguments)?.command(installation, configuration)
+}
+
+/// The JVM of a standalone session JobManager; everything else as with [`session_job_manager`].
+///
+/// # Errors
+///
+/// See [`StartCommandError`].
+pub fn standalone_job_manager(
+    installation: &FlinkInstallation,
+    configuration: &FlinkConfiguration,
+    extra_arguments: &[String],
+) -> Result<JavaCommand, StartCommandError> {
+    let own = [
+        "--configDir".to_owned(),
+        text(&installation.configuration_directory),
+        "--executionMode".to_owned(),
+        "cluster".to_owned(),
+    ];
+    let process = Process {
+        service: "standalonesession",
+        main_class: STANDALONE_SESSION_CLASS,
+        ..job_manager(configuration, extra_arguments)?
+    };
+    let arguments = own.into_iter().chain(process.arguments).collect();
+    Process { arguments, ..process }.command(installation, configuration)
+}
+
+/// What is the same for every JobManager of a session.
+fn job_manager(
+    configuration: &FlinkConfiguration,
+    extra_arguments: &[String],
+) -> Result<Process, StartCommandError> {
     let version = configuration.get(&flink_k8s_options::FLINK_VERSION)?;
     let mut effective = configuration.clone();
     effective.overlay(settings_among(extra_arguments));
     let memory = JobManagerProcessMemory::from_configuration_in_pod(&effective, version)
         .map_err(InvalidSpecification::job_manager_memory)?;
-    let process = Process {
+    Ok(Process {
         service: "kubernetes-session",
         main_class: SESSION_ENTRYPOINT_CLASS,
         memory_options: memory.jvm_options(),
@@ -117,8 +153,7 @@ pub fn session_job_manager(
         arguments: settings_as_arguments(&memory.dynamic_properties())
             .chain(extra_arguments.iter().cloned())
             .collect(),
-    };
-    process.command(installation, configuration)
+    })
 }
 
 /// The JVM of a TaskManager. `configuration` is the file with `dynamic_properties` over it; it must hold every

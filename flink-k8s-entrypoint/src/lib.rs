@@ -10,4 +10,5 @@ pub mod logging;
 pub mod properties;
 pub mod runner;
 pub mod session;
+mod standalone;
 pub mod task_manager;

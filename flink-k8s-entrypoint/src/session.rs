@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::flink_k8s_options::DemandSourceKind;
 use flink_k8s_core::configuration::{
     FlinkConfiguration, common_options, flink_k8s_options, high_availability_options, kubernetes_options,
 };
@@ -27,14 +28,14 @@ use tracing::{error, info};
 
 use crate::installation::{Surroundings, file_names};
 use crate::java_process::{JavaProcess, exit_code};
-use crate::properties;
+use crate::{properties, standalone};
 
 /// Name of the kubeconfig's context where `kubernetes.context` asks for none.
 const CONTEXT: &str = "flink-k8s";
 
 const LOOPBACK: &str = "127.0.0.1";
 /// What the API server knows the resource manager as.
-const USER_AGENT: &str = concat!("flink-k8s-rm/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("flink-k8s-rm/", env!("CARGO_PKG_VERSION"));
 
 /// Runs the JobManager to its end. The exit code is that of the JVM, or 1 when it could not be started; the
 /// reason is logged.
@@ -57,6 +58,9 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
 async fn run(surroundings: &Surroundings, arguments: &[String]) -> anyhow::Result<u8> {
     let settings = properties::dynamic_properties(arguments.iter().cloned())?;
     let configuration = properties::overlaid(surroundings.configuration()?, &settings);
+    if configuration.get(&flink_k8s_options::DEMAND_SOURCE)? == DemandSourceKind::Rest {
+        return standalone::run(surroundings, configuration, arguments).await;
+    }
     let command =
         start_command::session_job_manager(&surroundings.installation()?, &configuration, arguments)?;
     let status_server = StatusServer::bind(configuration.get(&flink_k8s_options::HEALTH_PORT)?).await?;
@@ -149,13 +153,13 @@ fn leader_election_times(configuration: &FlinkConfiguration) -> anyhow::Result<L
 }
 
 /// Which cluster this is.
-struct Identity {
-    cluster_id: ClusterId,
-    namespace: Namespace,
+pub(crate) struct Identity {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) namespace: Namespace,
 }
 
 impl Identity {
-    fn read(configuration: &FlinkConfiguration) -> anyhow::Result<Self> {
+    pub(crate) fn read(configuration: &FlinkConfiguration) -> anyhow::Result<Self> {
         let key = kubernetes_options::CLUSTER_ID.key;
         let cluster_id = configuration
             .find(&kubernetes_options::CLUSTER_ID)?
@@ -171,7 +175,7 @@ impl Identity {
 
 /// Flink's REST API of the JVM that is about to start, unless it speaks TLS: its certificate is not made out
 /// to the loopback.
-fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
+pub(crate) fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
     let is_encrypted = configuration
         .setting("security.ssl.rest.enabled")
         .is_some_and(|setting| setting.text.trim().eq_ignore_ascii_case("true"));
@@ -190,7 +194,10 @@ fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
     })
 }
 
-fn pod_factory(surroundings: &Surroundings, configuration: FlinkConfiguration) -> anyhow::Result<PodFactory> {
+pub(crate) fn pod_factory(
+    surroundings: &Surroundings,
+    configuration: FlinkConfiguration,
+) -> anyhow::Result<PodFactory> {
     let template = read_if_there(Path::new(TASK_MANAGER_POD_TEMPLATE_FILE))?;
     let files = surroundings.configuration_files()?;
     let hadoop = match file_names(Path::new(HADOOP_CONF_DIRECTORY)) {

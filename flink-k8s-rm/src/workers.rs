@@ -12,6 +12,7 @@ mod call_budget;
 mod congestion;
 mod doubts;
 mod event;
+mod facts;
 mod failure_cause;
 mod losses;
 mod moment;
@@ -34,6 +35,7 @@ pub use flink_k8s_core::task_manager::WorkerRequest;
 
 pub use action::{Action, Deletion, News};
 pub use event::{CallFailure, Event};
+pub use facts::{WorkerFacts, WorkerLife};
 pub use failure_cause::FailureCause;
 pub use moment::Moment;
 pub use node_observation::NodeObservation;

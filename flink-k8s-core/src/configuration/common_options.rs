@@ -35,6 +35,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &CLIENT_HEARTBEAT_INTERVAL,
     &CLIENT_HEARTBEAT_TIMEOUT,
     &WEB_SUBMIT_ENABLE,
+    &WEB_REFRESH_INTERVAL,
     &WEB_TMPDIR,
     &WEB_UPLOAD_DIR,
     &WEB_TIMEOUT,
@@ -249,6 +250,14 @@ pub const CLIENT_HEARTBEAT_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
     "180 s",
     "After which silence the JobManager takes an attached client for dead.",
 );
+
+/// `web.refresh-interval`: How old the answers about a job may be.
+pub const WEB_REFRESH_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
+    "web.refresh-interval",
+    "3 s",
+    "How old the answers about a job may be.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated("jobmanager.web.refresh-interval")]);
 
 /// `web.submit.enable`: Whether jars can be uploaded and run through the REST endpoint.
 pub const WEB_SUBMIT_ENABLE: ConfigOption<bool> = ConfigOption::new(

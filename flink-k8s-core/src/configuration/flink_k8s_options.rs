@@ -20,6 +20,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &LEADER_ELECTION_RETRY_PERIOD,
     &MAX_WORKERS,
     &RUNNER_PORT,
+    &DEMAND_SOURCE,
 ];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
@@ -105,6 +106,25 @@ pub const LEADER_ELECTION_RETRY_PERIOD: ConfigOption<Duration> = ConfigOption::n
     "2 s",
     "How often the lease is renewed, and how often others look at it.",
 );
+
+/// `flink-k8s.demand-source`: How our resource manager learns how many TaskManagers are needed: from a native JobManager, or through REST from a standalone one.
+pub const DEMAND_SOURCE: ConfigOption<DemandSourceKind> = ConfigOption::new(
+    "flink-k8s.demand-source",
+    "native",
+    "How our resource manager learns how many TaskManagers are needed: from a native JobManager, or through REST from \
+     a standalone one.",
+);
+
+/// How our resource manager learns how many TaskManagers are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemandSourceKind {
+    /// A native JobManager asks for each.
+    Native,
+    /// A standalone JobManager tells through REST what its jobs want.
+    Rest,
+}
+
+enum_option_value!(DemandSourceKind { "native" => Native, "rest" => Rest });
 
 /// Who starts and stops TaskManagers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,6 +35,9 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &BLOCK_SLOW_NODE_DURATION,
     &SCHEDULER,
     &SCHEDULER_MODE,
+    &STANDALONE_START_UP_TIME,
+    &ADAPTIVE_WAIT,
+    &ADAPTIVE_SUBMISSION_WAIT,
 ];
 
 /// `slotmanager.number-of-slots.min`: Slots that the cluster has at least, also without jobs.
@@ -228,6 +231,26 @@ pub const SCHEDULER: ConfigOption<Scheduler> = ConfigOption::new(
 pub const SCHEDULER_MODE: OptionalConfigOption<SchedulerMode> = OptionalConfigOption::new(
     "scheduler-mode",
     "Reactive mode, which only standalone clusters have.",
+);
+
+/// `resourcemanager.standalone.start-up-time`: For how long after its start a standalone JobManager lets jobs wait; 0 for ever.
+pub const STANDALONE_START_UP_TIME: OptionalConfigOption<Duration> = OptionalConfigOption::new(
+    "resourcemanager.standalone.start-up-time",
+    "For how long after its start a standalone JobManager lets jobs wait; 0 for ever.",
+);
+
+/// `jobmanager.adaptive-scheduler.resource-wait-timeout`: How long an adaptive job waits for its first slots (Flink 1.20).
+pub const ADAPTIVE_WAIT: ConfigOption<Duration> = ConfigOption::new(
+    "jobmanager.adaptive-scheduler.resource-wait-timeout",
+    "5 min",
+    "How long an adaptive job waits for its first slots (Flink 1.20).",
+);
+
+/// `jobmanager.adaptive-scheduler.submission.resource-wait-timeout`: How long an adaptive job waits for its first slots.
+pub const ADAPTIVE_SUBMISSION_WAIT: ConfigOption<Duration> = ConfigOption::new(
+    "jobmanager.adaptive-scheduler.submission.resource-wait-timeout",
+    "5 min",
+    "How long an adaptive job waits for its first slots.",
 );
 
 /// How tasks are spread over TaskManagers.

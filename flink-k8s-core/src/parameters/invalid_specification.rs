@@ -67,6 +67,12 @@ pub enum InvalidSpecification {
         /// Its value.
         value: u32,
     },
+    /// What jobs want cannot be read from REST in such a cluster.
+    #[error("flink-k8s.demand-source=rest needs {need}")]
+    RestDemand {
+        /// What it needs.
+        need: &'static str,
+    },
     /// A limit below the request is refused by Kubernetes.
     #[error("option {key} is {value}, but must be at least 1")]
     LimitBelowRequest {
@@ -198,6 +204,7 @@ impl InvalidSpecification {
             | Self::WorkerSize { .. }
             | Self::ApplicationNeedsFlinkResourceManager
             | Self::ConfigurationFile(_)
+            | Self::RestDemand { .. }
             | Self::OwnerNotStored { .. } => None,
         }
     }

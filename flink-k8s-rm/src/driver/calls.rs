@@ -10,6 +10,7 @@ use super::status::Status;
 use crate::job_manager_view::{Changes, Expired, NameTaken};
 use crate::observability::Metrics;
 use crate::worker_request::WorkerRequest;
+use crate::workers::WorkerFacts;
 
 /// A question or an order for the task that owns all state.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub(crate) enum Call {
     /// Answered only once the Deployment is known.
     Deployment {
         reply: oneshot::Sender<Bytes>,
+    },
+    /// Answered with nothing while the existing pods are not known.
+    Facts {
+        reply: oneshot::Sender<Option<Vec<WorkerFacts>>>,
     },
     Status {
         reply: oneshot::Sender<Status>,
@@ -101,6 +106,15 @@ impl ResourceManagerHandle {
     /// What has been counted so far; needs no answer of the task that owns all state.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Every worker as a demand source needs to know it; `None` while the existing pods are not known.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn worker_facts(&self) -> Result<Option<Vec<WorkerFacts>>, ResourceManagerEnded> {
+        self.ask(|reply| Call::Facts { reply }).await
     }
 
     /// Requests a worker on behalf of a demand source other than a native JobManager.

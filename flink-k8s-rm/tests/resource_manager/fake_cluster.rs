@@ -130,10 +130,15 @@ impl FakeCluster {
 
     /// A node takes the pod and runs it.
     pub(crate) fn run_pod(&self, name: &str) {
+        self.run_pod_at(name, "10.0.0.7");
+    }
+
+    /// The same for a pod of this address.
+    pub(crate) fn run_pod_at(&self, name: &str, ip: &str) {
         self.state().set_status(
             name,
             json!({
-                "phase": "Running", "podIP": "10.0.0.7",
+                "phase": "Running", "podIP": ip,
                 "conditions": [{"type": "PodScheduled", "status": "True"}],
                 "containerStatuses": [container(&json!({"running": {}}))],
             }),

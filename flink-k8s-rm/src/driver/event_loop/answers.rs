@@ -63,6 +63,9 @@ impl Driver {
                     self.waiting_deployments.push(reply);
                 }
             }
+            Call::Facts { reply } => {
+                let _ = reply.send(self.workers.facts());
+            }
             Call::Status { reply } => {
                 let _ = reply.send(self.status());
             }
