@@ -37,6 +37,12 @@ pub use options::{LeaderElection, ResourceManagerOptions};
 pub use pod_factory::PodFactory;
 pub use status::{LeadershipRole, LeadershipStatus, Status};
 
+/// What a simulation shares with the driver.
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated {
+    pub(crate) use super::kube_calls::{creation_ended, deletion_ended, observe, owner_reference};
+}
+
 /// How many orders and questions may wait for the task that owns the state.
 const CALLS_WAITING: usize = 256;
 

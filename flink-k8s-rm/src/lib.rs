@@ -13,6 +13,8 @@ pub mod leadership;
 pub mod observability;
 pub mod rest_source;
 pub mod runner_client;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod slot_planner;
 pub mod worker_request;
 pub mod workers;

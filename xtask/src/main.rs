@@ -13,6 +13,7 @@ mod python_package;
 mod quickstart;
 mod report;
 mod run_directory;
+mod simulate;
 mod terminal;
 mod test;
 mod tidy;
@@ -51,6 +52,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Answer requests about configurations, memory and objects, to compare with what upstream answers
     Oracle(oracle::Arguments),
+    /// Run the resource manager in simulated worlds with seeded faults
+    Simulate(simulate::Arguments),
     /// Check the rules of this repository that no other tool knows
     Tidy,
 }
@@ -79,6 +82,7 @@ async fn run(task: Task, terminal: Terminal) -> anyhow::Result<()> {
         Task::Quickstart(arguments) => quickstart::run(arguments, terminal, &interrupt()?).await,
         Task::Bench(arguments) => bench::run(arguments, terminal, &interrupt()?).await,
         Task::Oracle(arguments) => oracle::run(&arguments, std::io::stdin().lock(), std::io::stdout().lock()),
+        Task::Simulate(arguments) => simulate::run(arguments, terminal, &interrupt()?).await,
         Task::Test(arguments) => test::run(arguments, terminal, &interrupt()?).await,
         Task::Tidy => {
             let workspace = workspace::Workspace::locate(&interrupt()?).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::kube_client::{CreateObjectError, KubeClient, Uid};
+use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, KubeClient, Uid};
 use flink_k8s_core::pod_name::PodName;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,8 +19,18 @@ pub(super) const OWNER_LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// Creates a pod. The future may be dropped: the name comes from the request, so the pod is found again.
 pub(super) async fn create(kube: Arc<dyn KubeClient>, name: PodName, pod: Pod, limit: Duration) -> Event {
-    let failure = match timeout(limit, kube.create_task_manager_pod(&pod)).await {
-        Ok(Ok(stored)) => match PodObservation::read(&stored) {
+    let answer = timeout(limit, kube.create_task_manager_pod(&pod)).await;
+    creation_ended(name, answer.ok(), limit)
+}
+
+/// What the answer to a creation means; `None` if there was none in time.
+pub(crate) fn creation_ended(
+    name: PodName,
+    answer: Option<Result<Pod, CreateObjectError>>,
+    limit: Duration,
+) -> Event {
+    let failure = match answer {
+        Some(Ok(stored)) => match PodObservation::read(&stored) {
             Ok(observation) if observation.name == name => return Event::CreateSucceeded(observation),
             Ok(other) => CallFailure::Permanent {
                 cause: FailureCause::Invalid,
@@ -31,8 +41,8 @@ pub(super) async fn create(kube: Arc<dyn KubeClient>, name: PodName, pod: Pod, l
                 message: chain(&source),
             },
         },
-        Ok(Err(source)) => create_failure(&source),
-        Err(_) => no_answer(limit),
+        Some(Err(source)) => create_failure(&source),
+        None => no_answer(limit),
     };
     Event::CreateFailed { name, failure }
 }
@@ -48,18 +58,28 @@ pub(super) async fn delete(
         Deletion::Graceful => kube.delete_pod(&name, &uid),
         Deletion::AtOnce => kube.delete_pod_now(&name, &uid),
     };
-    let failure = match timeout(limit, deletion).await {
-        Ok(Ok(())) => return Event::DeleteSucceeded(name),
-        Ok(Err(source)) if source.is_transient() => CallFailure::Transient {
+    let answer = timeout(limit, deletion).await;
+    deletion_ended(name, answer.ok(), limit)
+}
+
+/// What the answer to a deletion means; `None` if there was none in time.
+pub(crate) fn deletion_ended(
+    name: PodName,
+    answer: Option<Result<(), DeleteError>>,
+    limit: Duration,
+) -> Event {
+    let failure = match answer {
+        Some(Ok(())) => return Event::DeleteSucceeded(name),
+        Some(Err(source)) if source.is_transient() => CallFailure::Transient {
             cause: FailureCause::ApiServer,
             retry_after: None,
             message: chain(&source),
         },
-        Ok(Err(source)) => CallFailure::Permanent {
+        Some(Err(source)) => CallFailure::Permanent {
             cause: FailureCause::Forbidden,
             message: chain(&source),
         },
-        Err(_) => no_answer(limit),
+        None => no_answer(limit),
     };
     Event::DeleteFailed { name, failure }
 }
@@ -82,7 +102,7 @@ pub(super) async fn find_owner(
 }
 
 /// The reference by which Kubernetes deletes the pods together with the Deployment.
-pub(super) fn owner_reference(cluster_id: &ClusterId, uid: String) -> OwnerReference {
+pub(crate) fn owner_reference(cluster_id: &ClusterId, uid: String) -> OwnerReference {
     OwnerReference {
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
@@ -94,7 +114,7 @@ pub(super) fn owner_reference(cluster_id: &ClusterId, uid: String) -> OwnerRefer
 }
 
 /// Reads a pod as a worker of this owner, or says why it is none.
-pub(super) fn observe(pod: &Pod, owner: Option<&Uid>) -> Result<PodObservation, String> {
+pub(crate) fn observe(pod: &Pod, owner: Option<&Uid>) -> Result<PodObservation, String> {
     let observation = PodObservation::read(pod).map_err(|refusal| chain(&refusal))?;
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     if owners

@@ -6,6 +6,7 @@ use super::*;
 
 mod dying_nodes;
 mod failing;
+mod lagging_watch;
 mod recovery;
 
 const NAME: &str = "orders-taskmanager-1-1";

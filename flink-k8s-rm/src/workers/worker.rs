@@ -215,6 +215,17 @@ impl Worker {
         self.set_demand(Demand::Requested, now);
     }
 
+    /// Whether a pod is known, from the answer to its creation alone, that is no older than this one. Nobody
+    /// else creates pods of this name, so the watch lags behind and shows an earlier one, whose creation was
+    /// not answered or whose end was not seen.
+    fn has_later_pod(&self, observation: &PodObservation) -> bool {
+        let unseen = self.pod.as_ref().filter(|pod| pod.seen != Seen::ByWatch);
+        unseen
+            .and_then(|pod| pod.observation.created_at)
+            .zip(observation.created_at)
+            .is_some_and(|(known, shown)| shown <= known)
+    }
+
     /// Takes note of what was seen of the pod; the answer is what the JobManager has to be told.
     pub(super) fn take_in(
         &mut self,
@@ -235,6 +246,9 @@ impl Worker {
             // The watch was faster than the answer and knows better.
             Source::AnswerToCreate if is_gone || is_known => return None,
             Source::Watch | Source::AnswerToCreate => {}
+        }
+        if source == Source::Watch && !is_known && self.has_later_pod(&observation) {
+            return None;
         }
         if !is_known {
             (self.scheduled_at, self.running_since, self.trouble) = (None, None, None);

@@ -1,0 +1,310 @@
+//! Calls on their way to the API server and back, with all that may happen to them there.
+
+use std::time::Duration;
+
+use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, Uid};
+use flink_k8s_core::pod_name::PodName;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::api_server::{
+    already_exists, delete_error, forbidden, name_of, quota_exhausted, server_error, uid_of,
+};
+use super::kubelet::PodKey;
+use super::ledger::Invariant;
+use super::manager::is_foreign;
+use super::plant::Plant;
+use super::pod_status;
+use super::trace::note;
+use super::world::{Happening, World};
+use crate::driver::simulated::{creation_ended, deletion_ended};
+use crate::workers::{CallFailure, Deletion, Event};
+
+/// How long the driver waits for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A call that writes.
+#[derive(Clone, Debug)]
+pub(super) enum CallKind {
+    Create { name: PodName, pod: Box<Pod> },
+    Delete { name: PodName, uid: Uid, how: Deletion },
+}
+
+/// A call whose answer a process of the resource manager awaits.
+#[derive(Clone, Debug)]
+pub(super) struct AwaitedCall {
+    process: u64,
+    kind: CallKind,
+    /// Its answer is nobody's business: a planted fault made it.
+    is_planted: bool,
+}
+
+/// What the API server answers.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Create(Box<Result<Pod, CreateObjectError>>),
+    Delete(Result<(), DeleteError>),
+}
+
+/// What happens to a call at the API server.
+enum Fate {
+    Done,
+    FailsBefore,
+    FailsAfter,
+    Throttled(u32),
+}
+
+impl CallKind {
+    pub(super) fn name(&self) -> &PodName {
+        match self {
+            Self::Create { name, .. } | Self::Delete { name, .. } => name,
+        }
+    }
+}
+
+impl World {
+    /// How many creations and deletions a process awaits the answers of.
+    pub(super) fn calls_awaited(&self, process: u64) -> (usize, usize) {
+        let of_process = self
+            .awaited
+            .values()
+            .filter(|call| call.process == process && !call.is_planted);
+        let (mut creates, mut deletes) = (0, 0);
+        for call in of_process {
+            match call.kind {
+                CallKind::Create { .. } => creates += 1,
+                CallKind::Delete { .. } => deletes += 1,
+            }
+        }
+        (creates, deletes)
+    }
+
+    /// Sends a call of the resource manager on its way.
+    pub(super) fn call(&mut self, kind: CallKind) {
+        let is_busy = |call: &AwaitedCall| self.runs(call.process) && call.kind.name() == kind.name();
+        if self.awaited.values().any(is_busy) {
+            let name = kind.name().clone();
+            self.violated(Invariant::OneCallForAWorker, || {
+                format!("a second one for {name}")
+            });
+        }
+        self.send(kind, false);
+    }
+
+    fn send(&mut self, kind: CallKind, is_planted: bool) {
+        let Some(process) = self.manager.as_ref().map(|manager| manager.process) else {
+            return;
+        };
+        self.calls_made += 1;
+        self.last_write_at = self.now;
+        let number = self.calls_made;
+        if !self.random.chance(self.climate.lost_requests) {
+            let arrives_at = self.now + self.way();
+            let arrival = Happening::CallArrives {
+                number,
+                process,
+                kind: kind.clone(),
+            };
+            self.agenda.plan(arrives_at, arrival);
+        }
+        let times_out = self.now + CALL_TIMEOUT;
+        self.agenda.plan(times_out, Happening::CallTimesOut { number });
+        let call = AwaitedCall {
+            process,
+            kind,
+            is_planted,
+        };
+        self.awaited.insert(number, call);
+    }
+
+    /// How long a message is on its way.
+    fn way(&mut self) -> Duration {
+        if self.random.chance(self.climate.slow_calls) {
+            self.random.millis(500, 40_000)
+        } else {
+            self.random.millis(1, 15)
+        }
+    }
+
+    /// The API server gets a call, perhaps from a process that has ended meanwhile.
+    pub(super) fn call_arrives(&mut self, number: u64, process: u64, kind: CallKind) {
+        let fate = if self.api.away_until > self.now {
+            Fate::FailsBefore
+        } else if self.random.chance(self.climate.throttled) {
+            Fate::Throttled(u32::try_from(self.random.between(1, 20)).unwrap_or(1))
+        } else if self.random.chance(self.climate.fails_before) {
+            Fate::FailsBefore
+        } else if self.random.chance(self.climate.fails_after) {
+            Fate::FailsAfter
+        } else {
+            Fate::Done
+        };
+        // A call that nobody awaits any more: its process has ended, or it was given up.
+        let is_stray = !self.runs(process) || !self.awaited.contains_key(&number);
+        let answer = match kind {
+            CallKind::Create { name, pod } => Answer::Create(Box::new(match fate {
+                Fate::FailsBefore => Err(server_error(&name, None)),
+                Fate::Throttled(seconds) => Err(server_error(&name, Some(seconds))),
+                Fate::FailsAfter => {
+                    let _nobody_learns_of_it = self.perform_creation(is_stray, *pod);
+                    Err(server_error(&name, None))
+                }
+                Fate::Done => self.perform_creation(is_stray, *pod),
+            })),
+            CallKind::Delete { name, uid, how } => Answer::Delete(match fate {
+                Fate::FailsBefore | Fate::Throttled(_) => Err(delete_error(&name)),
+                Fate::FailsAfter => {
+                    self.perform_deletion(process, &name, &uid, how);
+                    Err(delete_error(&name))
+                }
+                Fate::Done => {
+                    self.perform_deletion(process, &name, &uid, how);
+                    Ok(())
+                }
+            }),
+        };
+        if !self.random.chance(self.climate.lost_answers) {
+            let answered_at = self.now + self.way();
+            self.agenda
+                .plan(answered_at, Happening::CallAnswered { number, answer });
+        }
+    }
+
+    /// As our client does it: a pod of that name with the same owner counts as created.
+    fn perform_creation(&mut self, is_stray: bool, pod: Pod) -> Result<Pod, CreateObjectError> {
+        let name = name_of(&pod);
+        if let Some(existing) = self.api.pods.get(&name) {
+            let is_same = existing.metadata.owner_references == pod.metadata.owner_references;
+            return if is_same {
+                Ok(Pod::clone(existing))
+            } else {
+                Err(already_exists(&name))
+            };
+        }
+        if self.api.forbidden_until > self.now {
+            return Err(forbidden(&name));
+        }
+        if self.api.quota_used_up_until > self.now {
+            return Err(quota_exhausted(&name));
+        }
+        let request = pod_status::request_number(&pod);
+        let stored = self
+            .api
+            .store(pod, self.now)
+            .ok_or_else(|| already_exists(&name))?;
+        note!(self, "pod {name} is stored as {}", uid_of(&stored));
+        let twin = self.api.pods.values().find(|other| {
+            request.is_some() && pod_status::request_number(other) == request && name_of(other) != name
+        });
+        if let Some(twin) = twin.map(|twin| name_of(twin)) {
+            self.violated(Invariant::OnePodForARequest, || {
+                format!("{name} and {twin} are of one request")
+            });
+        }
+        self.check_number_of_pods(is_stray);
+        self.pod_appeared(&name, &uid_of(&stored));
+        self.changes_happened();
+        Ok(Pod::clone(&stored))
+    }
+
+    /// Nobody can count pods whose creation arrives after it was given up.
+    fn check_number_of_pods(&mut self, is_stray: bool) {
+        self.has_stray_pods |= is_stray;
+        let count = self.api.pods.values().filter(|pod| !is_foreign(pod)).count();
+        let exceeded = self
+            .max_workers
+            .filter(|max| count > *max && !self.has_stray_pods);
+        if let Some(max) = exceeded {
+            self.violated(Invariant::MaxWorkers, || format!("{count} pods instead of {max}"));
+        }
+    }
+
+    fn perform_deletion(&mut self, process: u64, name: &PodName, decided_for: &Uid, how: Deletion) {
+        let meant = if self.plant == Some(Plant::IgnoresUid) {
+            self.api.pods.get(name).map(|pod| uid_of(pod))
+        } else {
+            self.api.find(name, decided_for).map(|pod| uid_of(pod))
+        };
+        let Some(uid) = meant else {
+            return;
+        };
+        if self.api.find(name, &uid).is_some_and(|pod| is_foreign(pod)) {
+            self.violated(Invariant::LeavesForeignPodsAlone, || format!("deletes {name}"));
+        }
+        // Nothing can call back what a process sent before it ended, but it must not hit another pod.
+        if self.runs(process) || uid != *decided_for {
+            self.check_removal(name, &uid, "deletes");
+        }
+        match how {
+            Deletion::Graceful => self.request_deletion(name, &uid),
+            Deletion::AtOnce => {
+                let name = name.clone();
+                self.remove_pod(&PodKey { name, uid });
+            }
+        }
+    }
+
+    pub(super) fn call_answered(&mut self, number: u64, answer: Answer) {
+        let Some(call) = self.awaited.remove(&number) else {
+            return; // It has timed out.
+        };
+        let name = call.kind.name().clone();
+        let event = match answer {
+            Answer::Create(answer) => creation_ended(name, Some(*answer), CALL_TIMEOUT),
+            Answer::Delete(answer) => deletion_ended(name, Some(answer), CALL_TIMEOUT),
+        };
+        self.call_ended(&call, event);
+    }
+
+    pub(super) fn call_times_out(&mut self, number: u64) {
+        let Some(call) = self.awaited.remove(&number) else {
+            return; // It has been answered.
+        };
+        let name = call.kind.name().clone();
+        let event = match &call.kind {
+            CallKind::Create { .. } => creation_ended(name, None, CALL_TIMEOUT),
+            CallKind::Delete { .. } => deletion_ended(name, None, CALL_TIMEOUT),
+        };
+        self.call_ended(&call, event);
+    }
+
+    fn call_ended(&mut self, call: &AwaitedCall, event: Event) {
+        if !self.runs(call.process) || call.is_planted {
+            return;
+        }
+        let event = match (self.plant, event) {
+            (Some(Plant::DropsFailedCreate), Event::CreateFailed { .. }) => return,
+            (Some(Plant::TakesTimeoutForRefusal), Event::CreateFailed { name, failure }) => {
+                let failure = match failure {
+                    CallFailure::Transient { cause, message, .. } => {
+                        CallFailure::Permanent { cause, message }
+                    }
+                    refusal @ CallFailure::Permanent { .. } => refusal,
+                };
+                Event::CreateFailed { name, failure }
+            }
+            (Some(Plant::RenamesAfterLostAnswer), event @ Event::CreateFailed { .. }) => {
+                self.create_under_another_name(call);
+                event
+            }
+            (_, event) => event,
+        };
+        if let Event::CreateSucceeded(pod) = &event
+            && let Some(manager) = &mut self.manager
+        {
+            manager.ledger.answered(&pod.uid);
+        }
+        self.tell(event);
+    }
+
+    fn create_under_another_name(&mut self, call: &AwaitedCall) {
+        let CallKind::Create { name, pod } = &call.kind else {
+            return;
+        };
+        let mut pod = pod.clone();
+        let other = format!("{name}9");
+        pod.metadata.name = Some(other.clone());
+        if let Ok(name) = other.parse() {
+            self.send(CallKind::Create { name, pod }, true);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What disturbs a world, and how all of it ends.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::climate::{Climate, Disturbance};
+use super::job_manager::{CHECK_DELAY, Job};
+use super::kubelet::PodKey;
+use super::manager::is_foreign;
+use super::trace::note;
+use super::world::{FOREIGN_OWNER, Happening, World};
+use crate::driver::simulated::owner_reference;
+
+/// More jobs do not make a world more interesting.
+const MOST_JOBS: usize = 4;
+const MOST_SLOTS: u64 = 6;
+
+impl World {
+    pub(super) fn disturb(&mut self, kind: Disturbance) {
+        note!(self, "--- {kind:?}");
+        let soon = self.now + self.random.millis(2_000, 120_000);
+        match kind {
+            Disturbance::Outage => self.api.away_until = soon,
+            Disturbance::WatchCut => self.cut_watch(),
+            Disturbance::WatchSilent => self.silence_watch(soon),
+            Disturbance::Forbidden => self.api.forbidden_until = soon,
+            Disturbance::QuotaUsedUp => self.api.quota_used_up_until = soon,
+            Disturbance::NodeDies => {
+                let node = self.random.index(self.nodes.len());
+                self.node_dies(node);
+            }
+            Disturbance::NodesFull => self.nodes_full_until = soon,
+            Disturbance::ImageMissing => self.image_missing_until = soon,
+            Disturbance::Eviction => {
+                let running: Vec<PodKey> = self.task_managers.keys().cloned().collect();
+                if let Some(key) = self.random.pick(&running) {
+                    self.evict(&key);
+                }
+            }
+            Disturbance::DeletedByOthers => {
+                if let Some(key) = self.any_pod() {
+                    self.request_deletion(&key.name, &key.uid);
+                }
+            }
+            Disturbance::RemovedByForce => {
+                if let Some(key) = self.any_pod() {
+                    self.remove_pod(&key);
+                }
+            }
+            Disturbance::ContainerRestarts => self.restart_container(),
+            Disturbance::NewSession if self.manager.is_some() => self.start_session(),
+            Disturbance::NewSession => {}
+            Disturbance::JobManagerStalls => self.job_manager.stalled_until = soon,
+            Disturbance::JobArrives => self.job_arrives(),
+            Disturbance::JobEnds => self.job_ends(),
+            Disturbance::JobRescales => self.job_rescales(),
+            Disturbance::JobFails => self.job_fails(),
+        }
+    }
+
+    fn any_pod(&mut self) -> Option<PodKey> {
+        let own = self.api.pods.values().filter(|pod| !is_foreign(pod));
+        let keys: Vec<PodKey> = own.map(|pod| key_of(pod)).collect();
+        self.random.pick(&keys)
+    }
+
+    /// JobManager and resource manager share a container and end together.
+    fn restart_container(&mut self) {
+        if self.manager.is_none() {
+            return;
+        }
+        self.manager = None;
+        self.task_managers_lose_job_manager();
+        self.job_manager.is_ready = false;
+        self.job_manager.workers.clear();
+        self.job_manager.session += 1;
+        if self.random.chance(400) {
+            self.jobs.clear();
+        }
+        let back = self.now + self.random.millis(1_000, 15_000);
+        self.agenda.plan(back, Happening::ManagerStarts);
+    }
+
+    fn job_arrives(&mut self) {
+        if self.jobs.len() >= MOST_JOBS {
+            return;
+        }
+        self.jobs_seen += 1;
+        let parallelism = u32::try_from(self.random.between(1, MOST_SLOTS)).unwrap_or(1);
+        let job = Job {
+            parallelism,
+            restarts_at: Duration::ZERO,
+        };
+        note!(self, "job {} wants {parallelism} slots", self.jobs_seen);
+        self.jobs.insert(self.jobs_seen, job);
+        self.plan_requirement_check(CHECK_DELAY);
+    }
+
+    fn any_job(&mut self) -> Option<u32> {
+        let numbers: Vec<u32> = self.jobs.keys().copied().collect();
+        self.random.pick(&numbers)
+    }
+
+    fn job_ends(&mut self) {
+        if let Some(number) = self.any_job() {
+            self.jobs.remove(&number);
+            self.job_manager.free(number, self.now);
+            self.plan_requirement_check(CHECK_DELAY);
+        }
+    }
+
+    fn job_rescales(&mut self) {
+        let parallelism = u32::try_from(self.random.between(1, MOST_SLOTS)).unwrap_or(1);
+        let number = self.any_job();
+        if let Some(job) = number.and_then(|number| self.jobs.get_mut(&number)) {
+            note!(self, "job {number:?} wants {parallelism} slots");
+            job.parallelism = parallelism;
+            self.plan_requirement_check(CHECK_DELAY);
+        }
+    }
+
+    /// A failing job gives its slots back, wants none for a second, and then all of them again.
+    fn job_fails(&mut self) {
+        let number = self.any_job();
+        if let Some((number, job)) = number.and_then(|number| Some((number, self.jobs.get_mut(&number)?))) {
+            job.restarts_at = self.now + Duration::from_secs(1);
+            self.job_manager.free(number, self.now);
+            self.plan_requirement_check(CHECK_DELAY);
+            self.plan_requirement_check(Duration::from_millis(1100));
+        }
+    }
+
+    /// Pods with our labels that a Deployment of the same name owned before.
+    pub(super) fn place_foreign_pods(&mut self) {
+        if !self.random.chance(300) {
+            return;
+        }
+        for _ in 0..self.random.between(1, 3) {
+            let index = self.random.between(1, 20);
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(format!("{}-taskmanager-1-{index}", self.cluster_id));
+            pod.metadata.owner_references =
+                Some(vec![owner_reference(&self.cluster_id, FOREIGN_OWNER.to_owned())]);
+            if let Some(stored) = self.api.store(pod, self.now) {
+                let key = key_of(&stored);
+                self.pod_appeared(&key.name, &key.uid);
+            }
+        }
+    }
+
+    /// From now on nothing goes wrong, and what is broken is mended.
+    pub(super) fn heal(&mut self) {
+        note!(self, "--- from now on nothing goes wrong");
+        self.climate = Climate::calm();
+        self.api.away_until = self.now;
+        self.api.forbidden_until = self.now;
+        self.api.quota_used_up_until = self.now;
+        self.nodes_full_until = self.now;
+        self.image_missing_until = self.now;
+        self.job_manager.stalled_until = self.now;
+        for node in 0..self.nodes.len() {
+            self.node_returns(node);
+        }
+        let foreign = self.api.pods.values().filter(|pod| is_foreign(pod));
+        let foreign: Vec<PodKey> = foreign.map(|pod| key_of(pod)).collect();
+        for key in foreign {
+            self.remove_pod(&key);
+        }
+    }
+}
+
+fn key_of(pod: &Pod) -> PodKey {
+    PodKey {
+        name: super::api_server::name_of(pod),
+        uid: super::api_server::uid_of(pod),
+    }
+}

@@ -1,0 +1,168 @@
+//! One world from its beginning to its end, and whether all was well.
+
+use std::time::Duration;
+
+use flink_k8s_core::pod_name::PodName;
+
+use super::ledger::{Invariant, Violation};
+use super::manager::is_foreign;
+use super::plant::Plant;
+use super::world::World;
+use crate::workers::{Moment, Situation};
+
+/// How long things go wrong.
+const TROUBLE: Duration = Duration::from_secs(15 * 60);
+/// How long everything may take to come right again. Deletions that were accepted are repeated after up
+/// to 16 minutes, and silent TaskManagers are given up after 5.
+const RECOVERY: Duration = Duration::from_secs(45 * 60);
+/// How long jobs may wait for their slots: longer than Flink gives TaskManagers to register, and shorter
+/// than the time until pods are listed again for no reason.
+const DEMAND_MET_WITHIN: Duration = Duration::from_secs(9 * 60);
+/// For how long nothing may be written then.
+const QUIET: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The fault that the resource manager has on purpose.
+    pub plant: Option<Plant>,
+    /// How much of the trace is kept.
+    pub trace: TraceLength,
+}
+
+/// How much of a trace is kept. Without one, worlds run several times as fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceLength {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This many lines at the end.
+    Last(usize),
+    /// All of it.
+    Whole,
+}
+
+/// How a world ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What went wrong, if anything did.
+    pub violation: Option<Violation>,
+    /// How many events the state machine was told.
+    pub events: u64,
+    /// How long after the last fault the last pod was created or deleted.
+    pub settled_after: Duration,
+    /// What happened, line by line.
+    pub trace: Vec<String>,
+}
+
+/// Runs the world of this seed.
+///
+/// ```
+/// use flink_k8s_rm::simulation::{Settings, simulate};
+///
+/// let outcome = simulate(1, Settings::default());
+/// assert_eq!(outcome.violation, None);
+/// assert_eq!(outcome, simulate(1, Settings::default()));
+/// ```
+pub fn simulate(seed: u64, settings: Settings) -> Outcome {
+    let mut world = World::new(seed, settings.plant, settings.trace != TraceLength::Nothing);
+    world.run_until(TROUBLE);
+    let mut settled_after = Duration::ZERO;
+    if world.violation.is_none() {
+        world.heal();
+        let healed_at = world.now;
+        world.run_until(healed_at + DEMAND_MET_WITHIN);
+        world.check_demand_is_met();
+        world.run_until(healed_at + RECOVERY);
+        settled_after = world.last_write_at.saturating_sub(healed_at);
+        world.check_settled();
+    }
+    if world.violation.is_none() {
+        let written = world.calls_made;
+        let end = world.now + QUIET;
+        world.run_until(end);
+        if world.calls_made != written {
+            let count = world.calls_made - written;
+            world.violated(Invariant::QuietWhenSettled, || format!("{count} calls"));
+        }
+        world.check_settled();
+    }
+    let mut trace = world.trace.into_lines();
+    if let TraceLength::Last(count) = settings.trace {
+        trace.drain(..trace.len().saturating_sub(count));
+    }
+    Outcome {
+        seed,
+        violation: world.violation,
+        events: world.steps,
+        settled_after,
+        trace,
+    }
+}
+
+impl World {
+    fn check_demand_is_met(&mut self) {
+        let missing = self.job_manager.missing(&self.jobs, self.now);
+        // Places that leaving pods take are free only when these have gone.
+        if self.max_workers.is_none() && missing > 0 {
+            self.violated(Invariant::DemandIsMetSoon, || {
+                format!("{missing} slots are missing")
+            });
+        }
+    }
+
+    /// What should be, is.
+    fn check_settled(&mut self) {
+        if self.violation.is_some() {
+            return;
+        }
+        if let Some((invariant, detail)) = self.unsettled() {
+            self.violated(invariant, || detail);
+        }
+    }
+
+    fn unsettled(&self) -> Option<(Invariant, String)> {
+        let Some(manager) = &self.manager else {
+            return Some((Invariant::DemandIsMet, "there is no resource manager".to_owned()));
+        };
+        let now = Moment::after_start(self.now.saturating_sub(manager.started));
+        let (creates, deletes) = self.calls_awaited(manager.process);
+        if creates + deletes > 0 {
+            let detail = format!("{creates} creations and {deletes} deletions are under way");
+            return Some((Invariant::EachCallIsAnswered, detail));
+        }
+        let own = self.api.pods.values().filter(|pod| !is_foreign(pod)).count();
+        let is_full = self.max_workers.is_some_and(|max| own >= max);
+        let missing = self.job_manager.missing(&self.jobs, self.now);
+        if missing > 0 && !is_full || !self.job_manager.is_ready {
+            return Some((Invariant::DemandIsMet, format!("{missing} slots are missing")));
+        }
+        let wanted = &manager.ledger.wanted;
+        let is_known =
+            |name: &PodName| wanted.contains_key(name) && self.job_manager.workers.contains_key(name);
+        if let Some(name) = self.api.pods.keys().find(|name| !is_known(name)) {
+            return Some((Invariant::NoPodWithoutReason, format!("{name} exists")));
+        }
+        if let Some(name) = manager.workers.leaving().next() {
+            return Some((Invariant::NoPodWithoutReason, format!("{name} is still leaving")));
+        }
+        let is_missing = |name: &&PodName| {
+            let is_held = manager.workers.situation(name, now) == Some(Situation::HeldBack);
+            !self.api.pods.contains_key(*name) && !is_held && !is_full
+        };
+        if let Some(name) = wanted.keys().find(is_missing) {
+            return Some((Invariant::WantedPodsExist, format!("{name} does not exist")));
+        }
+        if let Some(name) = self
+            .job_manager
+            .workers
+            .keys()
+            .find(|name| !wanted.contains_key(name))
+        {
+            return Some((Invariant::WantedPodsExist, format!("nobody knows of {name}")));
+        }
+        None
+    }
+}

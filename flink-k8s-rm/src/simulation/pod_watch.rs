@@ -1,0 +1,242 @@
+//! The watch of the pods as our client keeps it: listed, followed, resumed, listed again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::trace::note;
+use super::world::{Happening, World};
+
+/// After this time the pods are listed again although nothing failed.
+const RELIST_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a silent watch is believed.
+const SILENCE_LIMIT: Duration = Duration::from_secs(35);
+const LONGEST_DELAY: Duration = Duration::from_secs(15);
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+
+/// Where the watch of one process stands.
+#[derive(Debug, Default)]
+pub(super) struct PodWatch {
+    /// Counts interruptions; what an earlier watch was going to deliver is lost.
+    pub(super) attempt: u64,
+    is_open: bool,
+    /// Everything up to this version was delivered.
+    resume_from: u64,
+    /// Delivered before their turn; told again if the watch is cut now.
+    delivered: BTreeSet<u64>,
+    is_delivery_planned: bool,
+    silent_until: Duration,
+    listed_at: Duration,
+    failures: u32,
+}
+
+/// What the watch does next.
+#[derive(Debug)]
+pub(super) enum WatchStep {
+    /// The API server gets the request for a list.
+    ListArrives,
+    /// The list comes back.
+    Listed { version: u64, pods: Vec<Arc<Pod>> },
+    /// The API server gets the request for a watch.
+    OpenArrives,
+    /// The open watch delivers a change.
+    Delivers,
+    /// It is time to list again.
+    RelistDue,
+    /// A silent watch is given up.
+    GivesUp,
+}
+
+impl World {
+    fn plan_watch(&mut self, at: Duration, step: WatchStep) {
+        if let Some(manager) = &self.manager {
+            let (process, attempt) = (manager.process, manager.watch.attempt);
+            self.agenda.plan(
+                at,
+                Happening::Watch {
+                    process,
+                    attempt,
+                    step,
+                },
+            );
+        }
+    }
+
+    /// Lists the pods, and watches them from then on.
+    pub(super) fn list_pods(&mut self, delay: Duration) {
+        if let Some(manager) = &mut self.manager {
+            manager.watch.attempt += 1;
+            manager.watch.is_open = false;
+            manager.watch.is_delivery_planned = false;
+            manager.watch.delivered.clear();
+            manager.watch.silent_until = Duration::ZERO;
+        }
+        let at = self.now + delay + self.random.millis(1, 20);
+        self.plan_watch(at, WatchStep::ListArrives);
+    }
+
+    /// The watch is cut: it is taken up again from where it was.
+    pub(super) fn cut_watch(&mut self) {
+        if self.random.chance(self.climate.expired) {
+            self.api.compact();
+        }
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        note!(self, "the watch is cut");
+        let watch = &mut manager.watch;
+        let was_open = std::mem::replace(&mut watch.is_open, false);
+        if !was_open {
+            return;
+        }
+        watch.attempt += 1;
+        watch.is_delivery_planned = false;
+        watch.delivered.clear();
+        watch.silent_until = Duration::ZERO;
+        self.take_watch_up_again();
+    }
+
+    pub(super) fn silence_watch(&mut self, until: Duration) {
+        let gives_up = self.now + SILENCE_LIMIT;
+        if let Some(manager) = &mut self.manager {
+            manager.watch.silent_until = until;
+        }
+        self.plan_watch(gives_up, WatchStep::GivesUp);
+    }
+
+    fn take_watch_up_again(&mut self) {
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        let watch = &mut manager.watch;
+        let delay = LONGEST_DELAY.min(FIRST_DELAY * (1 << watch.failures.min(10)));
+        watch.failures += 1;
+        let is_hopeless = watch.failures > 3;
+        if is_hopeless {
+            self.list_pods(delay);
+        } else {
+            let at = self.now + delay + self.random.millis(1, 20);
+            self.plan_watch(at, WatchStep::OpenArrives);
+        }
+    }
+
+    pub(super) fn watch_goes_on(&mut self, process: u64, attempt: u64, step: WatchStep) {
+        let watch = self.manager.as_ref().filter(|manager| manager.process == process);
+        if watch.is_none_or(|manager| manager.watch.attempt != attempt) {
+            return;
+        }
+        match step {
+            WatchStep::ListArrives => self.list_arrives(),
+            WatchStep::Listed { version, pods } => self.listed(version, &pods),
+            WatchStep::OpenArrives => self.open_arrives(),
+            WatchStep::Delivers => self.deliver(),
+            WatchStep::RelistDue => self.list_pods(Duration::ZERO),
+            WatchStep::GivesUp => self.cut_watch(),
+        }
+    }
+
+    fn list_arrives(&mut self) {
+        if self.api.away_until > self.now || self.random.chance(self.climate.fails_before / 2) {
+            let Some(manager) = &mut self.manager else {
+                return;
+            };
+            manager.watch.failures += 1;
+            let delay = LONGEST_DELAY.min(FIRST_DELAY * (1 << manager.watch.failures.min(10)));
+            self.list_pods(delay);
+            return;
+        }
+        let answer = WatchStep::Listed {
+            version: self.api.version,
+            pods: self.api.pods.values().cloned().collect(),
+        };
+        let lag = self.climate.watch_lag;
+        let at = self.now + self.random.millis(1, lag);
+        self.plan_watch(at, answer);
+    }
+
+    fn listed(&mut self, version: u64, pods: &[Arc<Pod>]) {
+        if let Some(manager) = &mut self.manager {
+            manager.watch.resume_from = version;
+            manager.watch.failures = 0;
+            manager.watch.listed_at = self.now;
+        }
+        self.pods_listed(pods);
+        let opens_at = self.now + self.random.millis(1, 20);
+        self.plan_watch(opens_at, WatchStep::OpenArrives);
+    }
+
+    fn open_arrives(&mut self) {
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        if self.api.away_until > self.now {
+            self.take_watch_up_again();
+        } else if manager.watch.resume_from < self.api.oldest_known {
+            note!(self, "the version of the watch has expired");
+            self.list_pods(FIRST_DELAY);
+        } else {
+            manager.watch.is_open = true;
+            manager.watch.failures = 0;
+            let relist_at = manager.watch.listed_at + RELIST_INTERVAL;
+            self.plan_watch(relist_at.max(self.now), WatchStep::RelistDue);
+            self.changes_happened();
+        }
+    }
+
+    /// Something changed at the API server, or a watch was opened: plan its delivery.
+    pub(super) fn changes_happened(&mut self) {
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        let watch = &mut manager.watch;
+        let is_due = watch.is_open && !watch.is_delivery_planned && watch.resume_from < self.api.version;
+        if is_due {
+            watch.is_delivery_planned = true;
+            let silent_until = watch.silent_until;
+            let next = self.api.changes_after(watch.resume_from).next();
+            let changed_at = next.map_or(self.now, |(_, change)| change.at);
+            let lag = self.random.millis(1, self.climate.watch_lag);
+            let at = (changed_at + lag).max(self.now).max(silent_until);
+            self.plan_watch(at, WatchStep::Delivers);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        let watch = &mut manager.watch;
+        watch.is_delivery_planned = false;
+        if watch.resume_from < self.api.oldest_known {
+            self.list_pods(FIRST_DELAY);
+            return;
+        }
+        let waiting = self.api.changes_after(watch.resume_from);
+        let mut waiting = waiting.filter(|(version, _)| !watch.delivered.contains(version));
+        let Some((mut version, mut change)) = waiting.next() else {
+            watch.resume_from = self.api.version;
+            watch.delivered.clear();
+            return;
+        };
+        let is_other =
+            |other: &super::api_server::Change| other.pod.metadata.name != change.pod.metadata.name;
+        if let Some(other) = waiting.next().filter(|(_, other)| is_other(other))
+            && self.random.chance(self.climate.reordered)
+        {
+            (version, change) = other;
+        }
+        let (kind, pod) = (change.kind, change.pod.clone());
+        drop(waiting);
+        watch.delivered.insert(version);
+        while watch.delivered.remove(&(watch.resume_from + 1)) {
+            watch.resume_from += 1;
+        }
+        self.pod_changed(kind, &pod);
+        if self.random.chance(self.climate.doubled) {
+            self.pod_changed(kind, &pod);
+        }
+        self.changes_happened();
+    }
+}

@@ -1,0 +1,251 @@
+//! One simulated world: everything that is in it, and what happens next.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::namespace::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use super::agenda::Agenda;
+use super::api_server::ApiServer;
+use super::calls::{Answer, AwaitedCall, CallKind};
+use super::climate::{Climate, Disturbance};
+use super::endpoint::JobManagerStep;
+use super::job_manager::{JobManager, Jobs};
+use super::kubelet::{Node, PodKey, PodStep, TaskManager, nodes};
+use super::ledger::{Invariant, Violation};
+use super::manager::Manager;
+use super::plant::Plant;
+use super::pod_watch::WatchStep;
+use super::random::Random;
+use super::trace::Trace;
+use crate::driver::simulated::owner_reference;
+
+/// The uid of the Deployment that owns the pods.
+const OWNER: &str = "deployment-1";
+/// The uid of a Deployment of the same name that existed before.
+pub(super) const FOREIGN_OWNER: &str = "deployment-0";
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    CallArrives {
+        number: u64,
+        process: u64,
+        kind: CallKind,
+    },
+    CallAnswered {
+        number: u64,
+        answer: Answer,
+    },
+    CallTimesOut {
+        number: u64,
+    },
+    Watch {
+        process: u64,
+        attempt: u64,
+        step: WatchStep,
+    },
+    ManagerStarts,
+    OwnerAnswered {
+        process: u64,
+    },
+    TimerRings {
+        process: u64,
+        at: Duration,
+    },
+    LookEnds {
+        process: u64,
+    },
+    Pod {
+        key: PodKey,
+        step: PodStep,
+    },
+    /// By now the JobManager has to know that this pod is gone.
+    LossIsOld {
+        key: PodKey,
+        process: u64,
+        request: Option<u64>,
+    },
+    /// The resource manager is told how a node fares.
+    NodeIsTold(usize),
+    NodeIsEvicted(usize),
+    NodeReturns(usize),
+    JobManager {
+        session: u64,
+        step: JobManagerStep,
+    },
+    Disturbance(Disturbance, Duration),
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) agenda: Agenda<Happening>,
+    pub(super) random: Random,
+    pub(super) climate: Climate,
+    pub(super) plant: Option<Plant>,
+    pub(super) trace: Trace,
+    pub(super) violation: Option<Violation>,
+    /// Events that state machines were told.
+    pub(super) steps: u64,
+
+    pub(super) cluster_id: ClusterId,
+    pub(super) namespace: Namespace,
+    pub(super) owner: OwnerReference,
+    pub(super) api: ApiServer,
+    pub(super) awaited: BTreeMap<u64, AwaitedCall>,
+    pub(super) calls_made: u64,
+    pub(super) last_write_at: Duration,
+
+    pub(super) nodes: Vec<Node>,
+    /// Whether the resource manager is allowed to watch nodes.
+    pub(super) nodes_may_be_read: bool,
+    pub(super) pods_on_nodes: BTreeMap<PodKey, usize>,
+    pub(super) task_managers: BTreeMap<PodKey, TaskManager>,
+    pub(super) nodes_full_until: Duration,
+    pub(super) image_missing_until: Duration,
+
+    /// The resource manager, while its container runs.
+    pub(super) manager: Option<Manager>,
+    pub(super) processes_started: u64,
+    pub(super) requests_made: u64,
+
+    pub(super) job_manager: JobManager,
+    pub(super) redundant: usize,
+    /// The largest number of pods, if there is one.
+    pub(super) max_workers: Option<usize>,
+    /// Pods were made whose creation nobody awaited any more.
+    pub(super) has_stray_pods: bool,
+    pub(super) jobs: Jobs,
+    pub(super) jobs_seen: u32,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, plant: Option<Plant>, is_trace_wanted: bool) -> Self {
+        let mut random = Random::new(seed);
+        let climate = Climate::random(&mut random);
+        let redundant = usize::from(random.chance(150));
+        let is_bound = random.chance(300);
+        let max_workers = is_bound.then(|| 2 + random.index(6));
+        let nodes_may_be_read = random.chance(600);
+        let cluster_id: ClusterId = "orders".parse().expect("a valid cluster-id");
+        let mut world = Self {
+            now: Duration::ZERO,
+            agenda: Agenda::new(),
+            random,
+            climate,
+            plant,
+            trace: Trace::new(is_trace_wanted),
+            violation: None,
+            steps: 0,
+            owner: owner_reference(&cluster_id, OWNER.to_owned()),
+            namespace: "default".parse().expect("a valid namespace"),
+            cluster_id,
+            api: ApiServer::new(),
+            awaited: BTreeMap::new(),
+            calls_made: 0,
+            last_write_at: Duration::ZERO,
+            nodes: nodes(),
+            nodes_may_be_read,
+            pods_on_nodes: BTreeMap::new(),
+            task_managers: BTreeMap::new(),
+            nodes_full_until: Duration::ZERO,
+            image_missing_until: Duration::ZERO,
+            manager: None,
+            processes_started: 0,
+            requests_made: 0,
+            job_manager: JobManager::new(0, redundant),
+            redundant,
+            max_workers,
+            has_stray_pods: false,
+            jobs: Jobs::new(),
+            jobs_seen: 0,
+        };
+        world.place_foreign_pods();
+        world.agenda.plan(Duration::ZERO, Happening::ManagerStarts);
+        for (kind, mean) in world.climate.disturbances.clone() {
+            world.plan_disturbance(kind, mean);
+        }
+        world
+    }
+
+    /// Lets everything happen that is due until then, or until something is wrong.
+    pub(super) fn run_until(&mut self, end: Duration) {
+        while self.violation.is_none() {
+            let Some((at, happening)) = self.agenda.next_until(end) else {
+                break;
+            };
+            self.now = at;
+            self.happen(happening);
+        }
+        if self.violation.is_none() {
+            self.now = end;
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::CallArrives {
+                number,
+                process,
+                kind,
+            } => self.call_arrives(number, process, kind),
+            Happening::CallAnswered { number, answer } => self.call_answered(number, answer),
+            Happening::CallTimesOut { number } => self.call_times_out(number),
+            Happening::Watch {
+                process,
+                attempt,
+                step,
+            } => self.watch_goes_on(process, attempt, step),
+            Happening::ManagerStarts => {
+                self.start_manager();
+                self.start_session();
+            }
+            Happening::OwnerAnswered { process } => self.owner_answered(process),
+            Happening::TimerRings { process, at } => self.timer_rings(process, at),
+            Happening::LookEnds { process } => self.look_ends(process),
+            Happening::Pod { key, step } => self.pod_goes_on(&key, step),
+            Happening::LossIsOld {
+                key,
+                process,
+                request,
+            } => self.check_loss_was_reported(&key, process, request),
+            Happening::NodeIsTold(node) => self.node_is_told(node),
+            Happening::NodeIsEvicted(node) => self.node_is_evicted(node),
+            Happening::NodeReturns(node) => self.node_returns(node),
+            Happening::JobManager { session, step } => self.job_manager_goes_on(session, step),
+            Happening::Disturbance(kind, mean) => {
+                if self
+                    .climate
+                    .disturbances
+                    .iter()
+                    .any(|(active, _)| *active == kind)
+                {
+                    self.disturb(kind);
+                    self.plan_disturbance(kind, mean);
+                }
+            }
+        }
+    }
+
+    fn plan_disturbance(&mut self, kind: Disturbance, mean: Duration) {
+        let at = self.now + self.random.around(mean);
+        self.agenda.plan(at, Happening::Disturbance(kind, mean));
+    }
+
+    /// Keeps the first violation; what follows from it is of no interest.
+    pub(super) fn violated(&mut self, invariant: Invariant, detail: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            let violation = Violation {
+                invariant,
+                at: self.now,
+                detail: detail(),
+            };
+            self.trace.push(self.now, &format!("!!! {violation}"));
+            self.violation = Some(violation);
+        }
+    }
+}
