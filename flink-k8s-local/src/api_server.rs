@@ -30,6 +30,7 @@ mod proxy;
 mod read;
 mod render;
 mod request;
+mod request_log;
 mod selectors;
 mod service_addresses;
 mod status;
@@ -64,6 +65,8 @@ pub use service_addresses::{InvalidServiceCidr, ServiceCidr};
 
 use authentication::Authenticator;
 use faults::Faults;
+use request_log::RequestLog;
+pub use request_log::ServedRequests;
 use store::Store;
 use write::{FieldValidation, Origin, WriteOptions};
 
@@ -148,6 +151,7 @@ struct Server {
     store: Store,
     authenticator: Authenticator,
     faults: Faults,
+    request_log: RequestLog,
     log_directory: PathBuf,
     service_cidr: ServiceCidr,
     shutdown: CancellationToken,
@@ -209,6 +213,7 @@ impl ApiServer {
             store: Store::new(),
             authenticator: Authenticator::new(),
             faults: Faults::new(),
+            request_log: RequestLog::default(),
             log_directory: options.log_directory,
             service_cidr: options.service_cidr,
             shutdown: CancellationToken::new(),
@@ -227,6 +232,11 @@ impl ApiServer {
             ca_der: certificates.ca_der,
             local_addresses,
         })
+    }
+
+    /// What was asked so far, and by whom, ordered by user agent, verb and resource.
+    pub fn served_requests(&self) -> Vec<ServedRequests> {
+        self.server.request_log.served()
     }
 
     /// The token that may do everything. A secret.

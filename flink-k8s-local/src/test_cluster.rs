@@ -26,7 +26,7 @@ use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api_server::{ApiServer, ApiServerOptions},
+    api_server::{ApiServer, ApiServerOptions, ServedRequests},
     controllers::{self, ControllersError, ControllersOptions},
 };
 
@@ -258,6 +258,17 @@ impl TestCluster {
             .request_text(request)
             .await
             .expect("the fault rules are valid");
+    }
+
+    /// What was asked of the embedded API server so far, and by whom.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster is not the embedded one.
+    pub fn served_requests(&self) -> Vec<ServedRequests> {
+        let embedded = self.embedded.as_ref();
+        let embedded = embedded.expect("only the embedded API server counts its requests");
+        embedded.server.served_requests()
     }
 
     /// Ends all containers of an instant pod with this exit code, as if the processes had ended.

@@ -59,6 +59,7 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Resul
     }
     let target = parse_path(path);
     let subject = subject_of(&request, target.as_ref());
+    server.request_log.count(&subject);
     match server.faults.fate_of(&subject) {
         Fate::Serve => {}
         Fate::Refuse(code) => return Ok(respond_to_error(ApiError::injected(code))),

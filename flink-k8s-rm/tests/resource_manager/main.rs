@@ -20,6 +20,8 @@ mod high_availability;
 #[cfg(test)]
 mod java_job_manager;
 #[cfg(test)]
+mod paused_leader;
+#[cfg(test)]
 mod rest_source;
 #[cfg(test)]
 mod status_server;

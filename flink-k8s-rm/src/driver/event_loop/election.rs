@@ -131,7 +131,9 @@ impl Driver {
         };
         info!(identity = %election.leadership.identity(), "this resource manager leads");
         if std::mem::replace(&mut election.has_led, true) && start == Start::Anew {
-            // Another one has led: what we planned before may hit workers that it took over.
+            // Another one has led: what we planned before may hit workers that it took over. Names of
+            // requests that came to nothing are free again at once.
+            self.handle(workers::Event::JobManagerStarted);
             self.workers = Workers::new(self.options.workers.clone());
             self.is_view_outdated = true;
         }
