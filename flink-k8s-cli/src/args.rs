@@ -1,9 +1,11 @@
 //! The command line: what can be typed, and how it becomes typed values.
 
+pub(crate) mod application;
 pub(crate) mod compatible;
 pub(crate) mod jobs;
 pub(crate) mod offline;
 pub(crate) mod permissions;
+pub(crate) mod spelling;
 pub(crate) mod workers;
 
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{OptionValue, parse_dynamic_property};
 use flink_k8s_core::job_id::JobId;
 
+use self::application::ApplicationCommand;
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
@@ -24,7 +27,7 @@ use self::workers::WorkersArguments;
 #[command(
     name = "flink-k8s",
     version,
-    about = "Runs Apache Flink on Kubernetes: starts session clusters, submits jobs, watches and removes them",
+    about = "Runs Apache Flink on Kubernetes: starts clusters, submits jobs, watches and removes them",
     after_help = "EXAMPLES:
   Try it on this machine, without a Kubernetes:
     flink-k8s local up --flink-home ~/flink-2.1.3
@@ -34,6 +37,9 @@ use self::workers::WorkersArguments;
     flink-k8s session start -Dkubernetes.cluster-id=orders -Dtaskmanager.numberOfTaskSlots=2
     flink-k8s run -Dkubernetes.cluster-id=orders job.jar --input s3://bucket/in
     flink-k8s session stop orders
+
+  Run a program that is in the image on a cluster of its own:
+    flink-k8s application start -Dkubernetes.cluster-id=orders local:///opt/flink/usrlib/job.jar
 
 Options of Flink are given as -Dkey=value, as with Flink's own commands. They are laid over
 config.yaml in $FLINK_CONF_DIR or $FLINK_HOME/conf; without either, over Flink's stock settings.
@@ -53,6 +59,9 @@ pub(crate) enum Command {
     /// Start, stop and list session clusters
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Start, stop and list application clusters, which run one program each
+    #[command(subcommand)]
+    Application(ApplicationCommand),
     /// Upload a jar to a session cluster, run it there, and wait for its end
     Run(RunArguments),
     /// List the jobs of a session cluster
@@ -288,7 +297,7 @@ pub(crate) struct LocalUpArguments {
     /// The Java installation that runs it [default: found from the java on the PATH]
     #[arg(long, value_name = "DIR", env = "JAVA_HOME")]
     pub(crate) java_home: Option<PathBuf>,
-    /// The directory of flink-k8s-session and flink-k8s-taskmanager [default: where this program is]
+    /// The directory of flink-k8s-session, flink-k8s-job and flink-k8s-taskmanager [default: where this program is]
     #[arg(long, value_name = "DIR")]
     pub(crate) binaries: Option<PathBuf>,
     /// How pods are kept apart
@@ -332,7 +341,7 @@ fn property(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::parse(text).map_err(|malformed| malformed.to_string())
 }
 

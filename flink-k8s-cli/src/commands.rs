@@ -1,5 +1,7 @@
 //! The commands, one file each: they call the libraries and say what happens.
 
+pub(crate) mod application_list;
+pub(crate) mod application_start;
 pub(crate) mod cancel;
 pub(crate) mod config_check;
 pub(crate) mod config_list;

@@ -8,6 +8,7 @@ use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
 
 use crate::Outcome;
+use crate::commands::application_start::OutcomeUnknown;
 
 /// The exit code's meaning for an error that ended a command: outside failures are told from requests that
 /// cannot be met as they are.
@@ -20,16 +21,18 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     if is_usage {
         return Outcome::Usage;
     }
-    let is_outside = error.chain().any(|cause| {
-        cause.is::<ConnectError>()
-            || matches!(cause.downcast_ref(), Some(RetrieveError::Api { .. }))
-            || matches!(cause.downcast_ref(), Some(KillError::Api { .. }))
-            || matches!(cause.downcast_ref(), Some(ReadError::Api { .. }))
-            || matches!(cause.downcast_ref(), Some(DeleteError::Api { .. }))
-            || matches!(cause.downcast_ref(), Some(CreateObjectError::Api { .. }))
-            || cause.is::<kube::Error>()
-            || cause.is::<std::io::Error>()
-    });
+    let is_unknown = error.downcast_ref::<OutcomeUnknown>().is_some();
+    let is_outside = is_unknown
+        || error.chain().any(|cause| {
+            cause.is::<ConnectError>()
+                || matches!(cause.downcast_ref(), Some(RetrieveError::Api { .. }))
+                || matches!(cause.downcast_ref(), Some(KillError::Api { .. }))
+                || matches!(cause.downcast_ref(), Some(ReadError::Api { .. }))
+                || matches!(cause.downcast_ref(), Some(DeleteError::Api { .. }))
+                || matches!(cause.downcast_ref(), Some(CreateObjectError::Api { .. }))
+                || cause.is::<kube::Error>()
+                || cause.is::<std::io::Error>()
+        });
     if is_outside {
         Outcome::Failure
     } else {

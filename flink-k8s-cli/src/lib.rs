@@ -10,13 +10,14 @@ mod printer;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
+use crate::args::application::ApplicationCommand;
 use crate::args::compatible::{KubernetesJobArguments, KubernetesSessionArguments};
 use crate::args::jobs::JobCommand;
 use crate::args::offline::ConfigCommand;
-use crate::args::{Arguments, Command, LocalCommand, SessionCommand};
+use crate::args::{Arguments, Command, LocalCommand, SessionCommand, spelling};
 pub use crate::outcome::Outcome;
 use crate::printer::Printer;
 
@@ -26,7 +27,7 @@ use crate::printer::Printer;
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
     flink_k8s_client::install_crypto_provider();
     let printer = Printer::new();
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = match Arguments::try_parse_from(spelling::understood(&Arguments::command(), arguments)) {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
@@ -34,11 +35,18 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Session(SessionCommand::Start(arguments)) => {
             commands::session_start::run(&printer, arguments).await
         }
-        Command::Session(SessionCommand::Stop(arguments)) => {
+        Command::Session(SessionCommand::Stop(arguments))
+        | Command::Application(ApplicationCommand::Stop(arguments)) => {
             commands::session_stop::run(&printer, arguments).await
         }
         Command::Session(SessionCommand::List(arguments)) => {
             commands::session_list::run(&printer, arguments).await
+        }
+        Command::Application(ApplicationCommand::Start(arguments)) => {
+            commands::application_start::run(&printer, *arguments).await
+        }
+        Command::Application(ApplicationCommand::List(arguments)) => {
+            commands::application_list::run(&printer, arguments).await
         }
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
         Command::Workers(arguments) => commands::workers::run(&printer, arguments).await,
@@ -92,6 +100,7 @@ pub async fn run_kubernetes_session(arguments: impl IntoIterator<Item = OsString
 pub async fn run_kubernetes_job(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
     flink_k8s_client::install_crypto_provider();
     let printer = Printer::new();
+    let arguments = spelling::understood(&KubernetesJobArguments::command(), arguments);
     match KubernetesJobArguments::try_parse_from(arguments) {
         Ok(arguments) => conclude(&printer, commands::kubernetes_job::run(&printer, arguments).await),
         Err(error) => refuse(&error),

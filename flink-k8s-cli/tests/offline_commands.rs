@@ -108,7 +108,7 @@ fn rendered_objects_are_the_same_bytes_every_time() {
 }
 
 #[test]
-fn an_application_needs_the_resource_manager_of_flink_and_the_error_says_so() {
+fn an_application_runs_our_program_or_the_script_of_flink() {
     let arguments = [
         "-Dkubernetes.cluster-id=orders",
         SIZES[0],
@@ -117,9 +117,19 @@ fn an_application_needs_the_resource_manager_of_flink_and_the_error_says_so() {
         "--in",
         "a b",
     ];
-    let refused = run(&[&["render", "application"][..], &arguments].concat());
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(standard_error(&refused).contains("-Dflink-k8s.resource-manager=flink"));
+    let ours = run(&[
+        &["render", "application", "--on-finish", "keep-for", "1h"][..],
+        &arguments,
+    ]
+    .concat());
+    let text = standard_output(&ours);
+    for part in [
+        "/opt/flink-k8s/bin/flink-k8s-job",
+        "on-finish: keep-for 1 h",
+        "- a b\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
     let rendered = run(&[
         &["render", "application", "-Dflink-k8s.resource-manager=flink"][..],
         &arguments,

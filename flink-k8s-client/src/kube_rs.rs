@@ -11,12 +11,12 @@ mod objects;
 mod permissions;
 mod runner_token;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent, ObjectKind,
-    ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
+    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent,
+    ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -31,12 +31,13 @@ use kube::core::{ObjectList, Request};
 use kube::{Client, Resource as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 pub use api_calls::{ApiCall, ApiCalls};
 pub use call::CallError;
 use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
-use failure::{create_error, delete_error, read_error};
+use failure::{annotate_error, create_error, delete_error, read_error};
 use object_watch::{ObjectEvent, Watched};
 pub use runner_token::{RUNNER_TOKEN_KEY, RunnerTokenError, runner_secret_name};
 
@@ -255,6 +256,31 @@ impl KubeClient for KubeRsClient {
         let name = cluster_id.deployment_name();
         self.delete::<Deployment>(ObjectKind::Deployment, name, uid, DeleteParams::background())
             .await
+    }
+
+    async fn annotate_deployment(
+        &self,
+        cluster_id: &ClusterId,
+        uid: &Uid,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), AnnotateError> {
+        let name = cluster_id.deployment_name();
+        // An uid in a patch is a precondition.
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid.as_str(), "annotations": annotations}}));
+        let request = self
+            .requests::<Deployment>()
+            .patch(name, &PatchParams::default(), &patch);
+        let Err(refusal) = call_for_bytes(&self.client, request, CALL_TIMEOUT).await else {
+            return Ok(());
+        };
+        let failed = |error| annotate_error(self.reference(ObjectKind::Deployment, name), error);
+        if matches!(refusal.code(), Some(404 | 409 | 422)) {
+            let existing = self.find::<Deployment>(name).await.map_err(failed)?;
+            if existing.is_none_or(|existing| existing.metadata.uid.as_deref() != Some(uid.as_str())) {
+                return Ok(());
+            }
+        }
+        Err(failed(refusal))
     }
 
     async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError> {

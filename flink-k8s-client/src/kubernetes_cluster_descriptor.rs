@@ -1,5 +1,6 @@
 //! Deploys, retrieves and kills Flink clusters on Kubernetes.
 
+mod application;
 mod deploy;
 mod leftovers;
 mod readiness;
@@ -11,11 +12,12 @@ use flink_k8s_core::cluster_descriptor::{
     ClusterDescriptor, ClusterSpecification, DeployError, DeployedCluster, KillError, RetrieveError,
 };
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::job_manager::JobManagerSpecification;
 use flink_k8s_core::kube_client::{BoxError, KubeClient, ReadError, Uid};
 use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 
+pub use application::{ApplicationState, DeployedApplication, FollowedJob};
 pub use leftovers::is_high_availability_data;
 pub use readiness::JobManagerNotReady;
 
@@ -69,29 +71,6 @@ impl KubernetesClusterDescriptor {
     /// The client that it acts through.
     pub fn kube_client(&self) -> &Arc<dyn KubeClient> {
         &self.kube
-    }
-
-    /// Creates the objects of an application cluster, as [`ClusterDescriptor::deploy_session_cluster`] does.
-    ///
-    /// # Errors
-    ///
-    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every other error
-    /// removes what this call made, and only that.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`ClusterDescriptor::deploy_session_cluster`].
-    pub async fn deploy_application_cluster(
-        &self,
-        specification: &ClusterSpecification,
-        application: &ApplicationConfiguration,
-    ) -> Result<DeployedCluster, DeployError> {
-        let objects = JobManagerSpecification::application(specification, application).map_err(|source| {
-            DeployError::Configuration {
-                source: source.into(),
-            }
-        })?;
-        deploy::deploy(self.kube.as_ref(), objects).await
     }
 
     /// All native Flink clusters of the namespace, whoever made them, also those that are being deleted.

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
-use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
+use flink_k8s_client::kubernetes_cluster_descriptor::{ApplicationState, KubernetesClusterDescriptor};
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_client::tunnel::{Tunnel, TunnelError};
+use flink_k8s_core::application_outcome::ApplicationOutcome;
 use flink_k8s_core::cluster_descriptor::{ClientFiles, ClusterDescriptor, ClusterSpecification, DeployError};
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
+use flink_k8s_core::job_manager::ApplicationConfiguration;
 use flink_k8s_core::kube_client::{
     CreateObjectError, KubeClient, ObjectReference, PodEvent, ReplaceObjectError, Uid,
 };
@@ -559,5 +562,68 @@ async fn of_two_that_replace_a_lease_at_the_same_version_one_is_told_that_it_cha
             "{forbidden:?}"
         );
     }
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn how_a_job_ended_is_written_on_its_own_cluster_and_on_no_other() {
+    let bench = Bench::new(TestCluster::start().await).await;
+    let application = ApplicationConfiguration::new();
+    let deployed = bench
+        .descriptor
+        .deploy_application_cluster(&bench.specification(), &application)
+        .await
+        .unwrap();
+    let job = deployed.job.unwrap();
+    assert_eq!(job.on_finish, OnFinish::Delete);
+    let state = bench
+        .descriptor
+        .application_state(&deployed.cluster)
+        .await
+        .unwrap();
+    assert_eq!(state, ApplicationState::Running);
+
+    let outcome =
+        ApplicationOutcome::new(job.job_id, "FAILED", 1_700_000_000_000).with_failure("no such file");
+    let annotations = outcome.annotations();
+    let strange = Uid::new("4b1d6c2e-0000-4000-8000-000000000000");
+    bench
+        .kube
+        .annotate_deployment(&orders(), &strange, &annotations)
+        .await
+        .unwrap();
+    let state = bench
+        .descriptor
+        .application_state(&deployed.cluster)
+        .await
+        .unwrap();
+    assert_eq!(state, ApplicationState::Running, "another cluster of that name");
+
+    bench
+        .kube
+        .annotate_deployment(&orders(), &deployed.cluster.uid, &annotations)
+        .await
+        .unwrap();
+    let seen = bench
+        .descriptor
+        .wait_for_application(&deployed.cluster)
+        .await
+        .unwrap();
+    assert_eq!(seen, Some(outcome));
+
+    bench.descriptor.kill_cluster(&orders()).await.unwrap();
+    assert_eq!(
+        bench
+            .descriptor
+            .wait_for_application(&deployed.cluster)
+            .await
+            .unwrap(),
+        None
+    );
+    bench
+        .kube
+        .annotate_deployment(&orders(), &deployed.cluster.uid, &annotations)
+        .await
+        .unwrap();
     bench.cluster.shutdown().await;
 }

@@ -24,6 +24,23 @@ impl JobId {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+
+    /// The id that Flink gives to the job of a highly available application cluster, so that it is the same after a
+    /// restart: the hash of the cluster's name, as Java computes it.
+    ///
+    /// ```
+    /// # use flink_k8s_core::job_id::JobId;
+    /// let job_id = JobId::of_highly_available_cluster("orders");
+    /// assert_eq!(job_id.to_string(), "ffffffffc3df62e50000000000000000");
+    /// ```
+    pub fn of_highly_available_cluster(name: &str) -> Self {
+        let hash = name.encode_utf16().fold(0_i32, |hash, unit| {
+            hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+        });
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&i64::from(hash).to_be_bytes());
+        Self(bytes)
+    }
 }
 
 impl FromStr for JobId {

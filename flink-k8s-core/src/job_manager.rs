@@ -25,7 +25,9 @@ use crate::parameters::InvalidSpecification;
 use crate::parameters::job_manager::{JobManagerParameters, fixed_port};
 use crate::task_manager::owner_reference;
 
-pub use application::{APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration};
+pub use application::{
+    APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration, is_application,
+};
 
 /// Main class of a session cluster's JobManager.
 pub const SESSION_ENTRYPOINT_CLASS: &str =

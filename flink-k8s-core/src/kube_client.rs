@@ -1,5 +1,6 @@
 //! The port to Kubernetes: what Flink's clusters need from its API, and how that can fail.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
@@ -74,6 +75,23 @@ pub trait KubeClient: Send + Sync {
     ///
     /// See [`DeleteError`].
     async fn delete_deployment(&self, cluster_id: &ClusterId, uid: &Uid) -> Result<(), DeleteError>;
+
+    /// Writes these annotations of the Deployment that has this uid, beside those that it has. If it is gone, or
+    /// another Deployment took the name, nothing is written, which is no error.
+    ///
+    /// # Errors
+    ///
+    /// See [`AnnotateError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, they may be written; writing them again changes nothing.
+    async fn annotate_deployment(
+        &self,
+        cluster_id: &ClusterId,
+        uid: &Uid,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), AnnotateError>;
 
     /// Every object in the namespace that carries the labels of this cluster or one of its names:
     /// Deployments, `ReplicaSets`, pods, Services, ConfigMaps, Secrets.
@@ -494,6 +512,40 @@ pub enum DeleteError {
 }
 
 impl DeleteError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Forbidden { .. } => false,
+            Self::Api { transient, .. } => *transient,
+        }
+    }
+}
+
+/// Why annotations were not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnotateError {
+    /// The user or the service account may not change it.
+    #[error("not allowed to change {object}: {message}")]
+    Forbidden {
+        /// What was to be changed.
+        object: ObjectReference,
+        /// The API server's words.
+        message: String,
+    },
+    /// The API server could not be reached, did not answer in time, or failed.
+    #[error("cannot change {object}")]
+    Api {
+        /// What was to be changed.
+        object: ObjectReference,
+        /// Whether the same call may succeed later although nobody changes anything.
+        transient: bool,
+        /// The failure below.
+        source: BoxError,
+    },
+}
+
+impl AnnotateError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@
 //! the outside: [`kube_client::KubeClient`], what we need from the Kubernetes API, and
 //! [`cluster_descriptor::ClusterDescriptor`], what a user wants from a cluster.
 
+pub mod application_outcome;
 pub mod cluster_descriptor;
 pub mod cluster_id;
 pub mod configuration;

@@ -152,9 +152,13 @@ pub fn of_job_manager(
     permissions.extend(all_of("apps", "deployments", &["get", "delete"]));
     if configuration.get(&RESOURCE_MANAGER)? == ResourceManagerKind::Flink {
         permissions.extend(all_of("", "services", &["get", "list"]));
-    } else if elects_leader_beside_job_managers(configuration)? {
-        let verbs = ["get", "create", "update"];
-        permissions.extend(all_of("coordination.k8s.io", "leases", &verbs));
+    } else {
+        // How the job of an application ended is written there.
+        permissions.extend(all_of("apps", "deployments", &["patch"]));
+        if elects_leader_beside_job_managers(configuration)? {
+            let verbs = ["get", "create", "update"];
+            permissions.extend(all_of("coordination.k8s.io", "leases", &verbs));
+        }
     }
     if configuration.get(&HIGH_AVAILABILITY_TYPE)? == HighAvailabilityMode::Kubernetes {
         let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];

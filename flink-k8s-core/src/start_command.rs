@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::configuration::{
     FlinkConfiguration, InvalidOptionValue, Origin, common_options, flink_k8s_options,
 };
-use crate::job_manager::SESSION_ENTRYPOINT_CLASS;
+use crate::job_manager::{
+    APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, SESSION_ENTRYPOINT_CLASS, SESSION_TARGET,
+};
 use crate::memory::JobManagerProcessMemory;
 use crate::parameters::InvalidSpecification;
 use crate::parameters::task_manager::worker_resources;
@@ -107,7 +109,27 @@ pub fn session_job_manager(
     configuration: &FlinkConfiguration,
     extra_arguments: &[String],
 ) -> Result<JavaCommand, StartCommandError> {
-    job_manager(configuration, extra_arguments)?.command(installation, configuration)
+    let process = job_manager(
+        SESSION_TARGET,
+        SESSION_ENTRYPOINT_CLASS,
+        configuration,
+        extra_arguments,
+    )?;
+    process.command(installation, configuration)
+}
+
+/// The JVM of an application cluster's JobManager; otherwise as [`session_job_manager`].
+///
+/// # Errors
+///
+/// See [`StartCommandError`].
+pub fn application_job_manager(
+    installation: &FlinkInstallation,
+    configuration: &FlinkConfiguration,
+    extra_arguments: &[String],
+) -> Result<JavaCommand, StartCommandError> {
+    let (service, main_class) = (APPLICATION_TARGET, APPLICATION_ENTRYPOINT_CLASS);
+    job_manager(service, main_class, configuration, extra_arguments)?.command(installation, configuration)
 }
 
 /// The JVM of a standalone session JobManager; everything else as with [`session_job_manager`].
@@ -126,17 +148,17 @@ pub fn standalone_job_manager(
         "--executionMode".to_owned(),
         "cluster".to_owned(),
     ];
-    let process = Process {
-        service: "standalonesession",
-        main_class: STANDALONE_SESSION_CLASS,
-        ..job_manager(configuration, extra_arguments)?
-    };
+    let (service, main_class) = ("standalonesession", STANDALONE_SESSION_CLASS);
+    let process = job_manager(service, main_class, configuration, extra_arguments)?;
     let arguments = own.into_iter().chain(process.arguments).collect();
     Process { arguments, ..process }.command(installation, configuration)
 }
 
-/// What is the same for every JobManager of a session.
+/// What is the same for every JobManager. `service` is the word that upstream's scripts have for its kind; native
+/// ones are called after their target.
 fn job_manager(
+    service: &'static str,
+    main_class: &'static str,
     configuration: &FlinkConfiguration,
     extra_arguments: &[String],
 ) -> Result<Process, StartCommandError> {
@@ -146,8 +168,8 @@ fn job_manager(
     let memory = JobManagerProcessMemory::from_configuration_in_pod(&effective, version)
         .map_err(InvalidSpecification::job_manager_memory)?;
     Ok(Process {
-        service: "kubernetes-session",
-        main_class: SESSION_ENTRYPOINT_CLASS,
+        service,
+        main_class,
         memory_options: memory.jvm_options(),
         role: java_options::Role::JobManager,
         arguments: settings_as_arguments(&memory.dynamic_properties())

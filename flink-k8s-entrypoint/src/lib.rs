@@ -4,8 +4,10 @@
 //! Both read the mounted configuration, compute the JVM's command line without a shell in between, and
 //! say in one line what is wrong if they cannot.
 
+pub mod application;
 pub mod installation;
 pub mod java_process;
+mod job_manager;
 pub mod logging;
 pub mod properties;
 pub mod runner;

@@ -17,7 +17,7 @@ use tracing::{error, info};
 
 use crate::installation::Surroundings;
 use crate::java_process::{JavaProcess, exit_code};
-use crate::session::{Identity, USER_AGENT, pod_factory, rest_of_this_pod};
+use crate::job_manager::{Identity, USER_AGENT, pod_factory, rest_of_this_pod};
 
 /// Starts everything, waits for the JVM's end, and returns its exit code.
 pub(crate) async fn run(

@@ -1,4 +1,4 @@
-//! The `WordCount` job as a jar, compiled from `examples/jobs`.
+//! The jobs of `examples/jobs` as a jar, whose main class is `WordCount`.
 //!
 //! With javac where there is one. A Java runtime alone is enough too: Flink's table runtime contains
 //! Janino, a Java compiler with a main class.
@@ -19,14 +19,17 @@ use crate::terminal::Terminal;
 
 /// The class with `main`.
 const MAIN_CLASS: &str = "examples.WordCount";
-/// Its source, below the top of the workspace.
-const SOURCE: &str = "examples/jobs/src/examples/WordCount.java";
+/// The sources, below the top of the workspace.
+const SOURCES: [&str; 2] = [
+    "examples/jobs/src/examples/Arguments.java",
+    "examples/jobs/src/examples/WordCount.java",
+];
 /// The oldest Java that the class files run on.
 const TARGET_RELEASE: &str = "11";
 /// Janino's replacement for javac.
 const JANINO: &str = "org.codehaus.commons.compiler.samples.CompilerDemo";
 
-/// Compiles `WordCount` against a Flink distribution and returns `<directory>/word-count.jar`.
+/// Compiles the jobs against a Flink distribution and returns `<directory>/word-count.jar`.
 ///
 /// The same compiler makes the same bytes each time.
 ///
@@ -45,19 +48,19 @@ pub(crate) async fn build_word_count(
         .with_context(|| format!("cannot create a directory in {}", directory.display()))?;
     let class_path =
         std::env::join_paths(flink.jars()?).context("a jar's path contains the path separator")?;
-    let source = workspace.join(SOURCE);
+    let sources = SOURCES.map(|source| workspace.join(source));
     let (compiler, command) = match java.javac() {
-        Some(javac) => ("javac", with_javac(javac, class_path, classes.path(), &source)),
+        Some(javac) => ("javac", with_javac(javac, class_path, classes.path(), &sources)),
         None => (
             "Janino",
-            with_janino(java.java(), class_path, classes.path(), &source),
+            with_janino(java.java(), class_path, classes.path(), &sources),
         ),
     };
     let output = command.output(interrupt).await?;
     if !output.status.success() {
         bail!(
             "{compiler} cannot compile {}: {}",
-            source.display(),
+            SOURCES.join(" and "),
             output.last_words()
         );
     }
@@ -74,7 +77,7 @@ pub(crate) async fn build_word_count(
     Ok(jar)
 }
 
-fn with_javac(javac: PathBuf, class_path: OsString, classes: &Path, source: &Path) -> Program {
+fn with_javac(javac: PathBuf, class_path: OsString, classes: &Path, sources: &[PathBuf]) -> Program {
     Program::new(javac)
         .args([
             "--release",
@@ -89,11 +92,11 @@ fn with_javac(javac: PathBuf, class_path: OsString, classes: &Path, source: &Pat
             class_path,
             "-d".into(),
             classes.into(),
-            source.into(),
         ])
+        .args(sources)
 }
 
-fn with_janino(java: PathBuf, class_path: OsString, classes: &Path, source: &Path) -> Program {
+fn with_janino(java: PathBuf, class_path: OsString, classes: &Path, sources: &[PathBuf]) -> Program {
     Program::new(java)
         .arg(format!(
             "-Dorg.codehaus.janino.UnitCompiler.defaultTargetVersion={TARGET_RELEASE}"
@@ -110,8 +113,8 @@ fn with_janino(java: PathBuf, class_path: OsString, classes: &Path, source: &Pat
             class_path,
             "-d".into(),
             classes.into(),
-            source.into(),
         ])
+        .args(sources)
 }
 
 /// Zips the class files, sorted and without times, behind a manifest that names the main class.

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::offline::ApplicationArguments;
+use super::application::ApplicationStartArguments;
 use super::{DryRun, DynamicProperties};
 
 /// Starts a session cluster, or attaches to one.
@@ -40,14 +40,18 @@ pub(crate) struct KubernetesSessionArguments {
     name = "kubernetes-job",
     version,
     about = "Starts a Flink cluster on Kubernetes that runs one job and ends with it",
-    after_help = "The job is in the image: local:///path/of.jar, or since Flink 2.1 anything on the class path. For now it \
-needs -Dflink-k8s.resource-manager=flink, which any image of Flink can serve.
+    after_help = "The program is in the image: local:///path/of.jar, or what is found in usrlib of Flink's home and, since \
+Flink 2.1, on Flink's class path. What follows the jar belongs to the program and reaches it as it is.
 
-EXIT CODES: 0 success, 1 the request cannot be done as asked, 2 wrong usage, 3 a failure outside."
+It returns when the cluster is deployed. With -Dexecution.attached=true it follows the job to its end, and the exit code \
+tells how that was. `flink-k8s application start` does the same, and follows the job unless told otherwise.
+
+EXIT CODES: 0 the cluster is deployed (attached: the job finished), 1 the job failed or was cancelled, or the request \
+cannot be done as asked, 2 wrong usage, 3 a failure outside, 130 interrupted; the job then goes on."
 )]
 pub(crate) struct KubernetesJobArguments {
     #[command(flatten)]
-    pub(crate) application: ApplicationArguments,
+    pub(crate) start: ApplicationStartArguments,
 }
 
 #[cfg(test)]
@@ -83,7 +87,7 @@ mod tests {
                     -Dkubernetes.container.image=flink:k8s -Djobmanager.heap.size=4096m \
                     -Dtaskmanager.memory.total-process.size=4096m -Dtaskmanager.numberOfTaskSlots=4";
         let job = KubernetesJobArguments::try_parse_from(line.split_whitespace()).unwrap();
-        assert_eq!(job.application.dynamic.properties.len(), 5);
-        assert_eq!(job.application.jar, None);
+        assert_eq!(job.start.application.dynamic.properties.len(), 5);
+        assert_eq!(job.start.application.jar, None);
     }
 }

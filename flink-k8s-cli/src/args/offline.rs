@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::application::ApplicationArguments;
 use super::{DynamicProperties, OutputFormat};
 
 #[derive(Debug, Subcommand)]
@@ -70,8 +71,8 @@ pub(crate) struct MemoryArguments {
 pub(crate) enum RenderCommand {
     /// All objects of a session cluster
     Session(ObjectArguments),
-    /// All objects of an application cluster; needs -Dflink-k8s.resource-manager=flink
-    Application(ApplicationArguments),
+    /// All objects of an application cluster
+    Application(Box<ApplicationArguments>),
     /// The pod of a TaskManager, as the resource manager would make it
     Taskmanager(ObjectArguments),
 }
@@ -80,24 +81,6 @@ pub(crate) enum RenderCommand {
 pub(crate) struct ObjectArguments {
     #[command(flatten)]
     pub(crate) dynamic: DynamicProperties,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ApplicationArguments {
-    #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
-    /// The class with the main method, if the jar's manifest does not name it
-    #[arg(short, long, value_name = "CLASS")]
-    pub(crate) class: Option<String>,
-    /// The jar's address as the JobManager finds it [default: pipeline.jars, and since Flink 2.1 the image's class path]
-    #[arg(
-        help = "The jar as the JobManager finds it, such as local:///opt/flink/usrlib/job.jar [default: \
-                  pipeline.jars, and since Flink 2.1 the image's class path]"
-    )]
-    pub(crate) jar: Option<String>,
-    /// Arguments of the job's main method, passed on as they are
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
-    pub(crate) program_arguments: Vec<String>,
 }
 
 #[derive(Args, Debug)]

@@ -1,16 +1,21 @@
 //! `flink-k8s render` and `flink-k8s diff`
 
 use flink_k8s_client::client_files::ClientEnvironment;
+use flink_k8s_core::application_outcome::JOB_ID_ANNOTATION;
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
-use flink_k8s_core::configuration::{FlinkConfiguration, Origin, deployment_options, kubernetes_options};
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, Origin, deployment_options, flink_k8s_options, kubernetes_options,
+};
 use flink_k8s_core::job_manager::{APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::kube_client::KubeClient as _;
 use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
 use serde_json::json;
 
-use crate::args::offline::{ApplicationArguments, DiffArguments, DiffTarget, ObjectArguments, RenderCommand};
+use crate::args::application::ApplicationArguments;
+use crate::args::offline::{DiffArguments, DiffTarget, ObjectArguments, RenderCommand};
 use crate::args::{DynamicProperties, OutputFormat};
 use crate::connection::Connection;
 use crate::effective_configuration;
@@ -27,7 +32,7 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
         RenderCommand::Application(mut arguments) => {
             let dynamic = std::mem::take(&mut arguments.dynamic);
             let specification = specification(printer, dynamic).await?;
-            wanted(DiffTarget::KubernetesApplication, specification, arguments)?
+            wanted(DiffTarget::KubernetesApplication, specification, *arguments)?
         }
         RenderCommand::Taskmanager(ObjectArguments { dynamic }) => {
             let specification = specification(printer, dynamic).await?;
@@ -48,16 +53,44 @@ async fn specification(
     effective_configuration::specification(&environment, configuration).await
 }
 
-/// The program of the command line; its jar becomes `pipeline.jars`.
+/// The program of the command line; what says how it is run goes into the configuration.
 pub(crate) fn application(
     configuration: &mut FlinkConfiguration,
-    arguments: ApplicationArguments,
+    mut arguments: ApplicationArguments,
 ) -> ApplicationConfiguration {
+    if arguments.without_jar {
+        let first = arguments.jar.take();
+        arguments.program_arguments.splice(0..0, first);
+    }
+    let settings = [
+        (
+            deployment_options::PARALLELISM.key,
+            arguments.parallelism.map(|parallelism| parallelism.to_string()),
+        ),
+        (deployment_options::SAVEPOINT_PATH.key, arguments.from_savepoint),
+        (
+            deployment_options::SAVEPOINT_IGNORE_UNCLAIMED_STATE.key,
+            arguments.allow_non_restored_state.then(|| "true".to_owned()),
+        ),
+        (
+            deployment_options::FIXED_JOB_ID.key,
+            arguments.job_id.map(|job_id| job_id.to_string()),
+        ),
+        (
+            flink_k8s_options::ON_FINISH.key,
+            arguments.on_finish.map(|on_finish| on_finish.to_string()),
+        ),
+    ];
+    for (key, value) in settings {
+        if let Some(value) = value {
+            configuration.set(key, value, Origin::CommandLine);
+        }
+    }
     if let Some(jar) = arguments.jar {
         configuration.set_list(deployment_options::PIPELINE_JARS.key, &[jar], Origin::CommandLine);
     }
     ApplicationConfiguration {
-        main_class: arguments.class,
+        main_class: arguments.job_classname,
         arguments: arguments.program_arguments,
     }
 }
@@ -92,8 +125,9 @@ fn task_manager(specification: &ClusterSpecification) -> anyhow::Result<Manifest
 /// Compares each object with the one of its name that runs.
 pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow::Result<Outcome> {
     let mut application = arguments.application;
-    let connection = Connection::open(printer, std::mem::take(&mut application.dynamic)).await?;
+    let mut connection = Connection::open(printer, std::mem::take(&mut application.dynamic)).await?;
     let target = diff_target(arguments.target, &connection.configuration)?;
+    take_over_job_id(&mut connection).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
@@ -133,6 +167,24 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
     })
 }
 
+/// The id of a job was chosen when its cluster was made, so it is no difference.
+async fn take_over_job_id(connection: &mut Connection) -> anyhow::Result<()> {
+    let option = &deployment_options::FIXED_JOB_ID;
+    if connection.configuration.is_configured(option) {
+        return Ok(());
+    }
+    let running = connection
+        .kube
+        .find_deployment(&connection.cluster_id(None)?)
+        .await?;
+    let annotations = running.and_then(|running| running.metadata.annotations);
+    if let Some(job_id) = annotations.and_then(|mut annotations| annotations.remove(JOB_ID_ANNOTATION)) {
+        let origin = Origin::Derived("the running cluster");
+        connection.configuration.set(option.key, job_id, origin);
+    }
+    Ok(())
+}
+
 fn diff_target(given: Option<DiffTarget>, configuration: &FlinkConfiguration) -> anyhow::Result<DiffTarget> {
     if let Some(target) = given {
         return Ok(target);
@@ -151,7 +203,7 @@ fn wanted(
     match target {
         DiffTarget::KubernetesSession => {
             anyhow::ensure!(
-                arguments.jar.is_none() && arguments.class.is_none(),
+                arguments.jar.is_none() && arguments.job_classname.is_none(),
                 "a session cluster has no job of its own; for an application cluster give -t {APPLICATION_TARGET}"
             );
             cluster(&JobManagerSpecification::session(&specification)?)

@@ -52,7 +52,7 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
     }
     printer.talk(format!("job {job_id} submitted to cluster {cluster_id}"));
     tokio::select! {
-        state = follow(printer, &rest, job_id) => end(printer, &rest, job_id, &state?).await,
+        state = follow(printer, &rest, job_id, FollowOptions::new()) => end(printer, &rest, job_id, &state?).await,
         () = interrupted() => {
             printer.talk(format!(
                 "interrupted; job {job_id} goes on: \
@@ -122,8 +122,14 @@ async fn forget(printer: &Printer, client: &RestClient, jar: &JarId) {
     }
 }
 
-async fn follow(printer: &Printer, rest: &Rest, job_id: JobId) -> anyhow::Result<JobState> {
-    let mut events = rest.client.follow_job(job_id, FollowOptions::new());
+/// Follows the job to its end and says what happens to it.
+pub(super) async fn follow(
+    printer: &Printer,
+    rest: &Rest,
+    job_id: JobId,
+    options: FollowOptions,
+) -> anyhow::Result<JobState> {
+    let mut events = rest.client.follow_job(job_id, options);
     let mut last = None;
     while let Some(event) = events.next().await {
         match event.map_err(|error| rest.explain(error))? {
@@ -141,7 +147,13 @@ async fn follow(printer: &Printer, rest: &Rest, job_id: JobId) -> anyhow::Result
     last.with_context(|| format!("job {job_id} cannot be followed: no state was seen"))
 }
 
-async fn end(printer: &Printer, rest: &Rest, job_id: JobId, state: &JobState) -> anyhow::Result<Outcome> {
+/// Says how the job ended.
+pub(super) async fn end(
+    printer: &Printer,
+    rest: &Rest,
+    job_id: JobId,
+    state: &JobState,
+) -> anyhow::Result<Outcome> {
     let result = rest.client.job_result(&job_id).await;
     if let Ok(Some(result)) = &result {
         let seconds = Duration::from_millis(u64::try_from(result.net_runtime).unwrap_or(0)).as_secs_f64();

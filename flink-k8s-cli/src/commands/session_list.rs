@@ -75,7 +75,8 @@ impl Cluster {
     }
 }
 
-fn ready(deployment: &Deployment) -> (i32, i32) {
+/// How many JobManagers are ready, and how many are wanted.
+pub(super) fn ready(deployment: &Deployment) -> (i32, i32) {
     let ready = deployment
         .status
         .as_ref()
@@ -89,7 +90,8 @@ fn ready(deployment: &Deployment) -> (i32, i32) {
     (ready, wanted)
 }
 
-fn age(deployment: &Deployment) -> String {
+/// When the cluster was created.
+pub(super) fn age(deployment: &Deployment) -> String {
     deployment
         .metadata
         .creation_timestamp

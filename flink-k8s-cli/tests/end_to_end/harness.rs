@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flink_k8s_client::rest_client::{ClusterOverview, RestClient};
 use flink_k8s_client::tunnel::Tunnel;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, LogParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use super::processes;
@@ -92,8 +92,17 @@ impl Machine {
         self.directory.path()
     }
 
+    /// The jar with the jobs of `examples/jobs`.
+    pub(crate) fn job_jar(&self) -> &Path {
+        &self.prepared.job_jar
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.prepared.binaries.join("flink-k8s"));
+        self.program("flink-k8s", arguments)
+    }
+
+    fn program(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.prepared.binaries.join(name));
         command
             .args(arguments)
             .env("KUBECONFIG", self.state().join("kubeconfig"))
@@ -107,6 +116,11 @@ impl Machine {
     /// Runs `flink-k8s` with these arguments to its end.
     pub(crate) fn flink_k8s(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
+    }
+
+    /// Runs `kubernetes-job` with these arguments to its end.
+    pub(crate) fn kubernetes_job(&self, arguments: &[&str]) -> Output {
+        self.program("kubernetes-job", arguments).output().unwrap()
     }
 
     /// Runs `flink-k8s` with these arguments and returns its standard output; it must succeed.
@@ -284,6 +298,12 @@ pub(crate) async fn job_manager(client: &kube::Client) -> Option<(String, i32)> 
     let pod = pods.list(&of_cluster).await.unwrap().into_iter().next()?;
     let statuses = pod.status?.container_statuses?;
     Some((pod.metadata.name?, statuses.first()?.restart_count))
+}
+
+/// What this pod's container wrote since it last started; nothing while it has not.
+pub(crate) async fn log_of(client: &kube::Client, pod: &str) -> String {
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    pods.logs(pod, &LogParams::default()).await.unwrap_or_default()
 }
 
 /// Waits for the end of `flink-k8s run`, which must succeed; returns what it said.

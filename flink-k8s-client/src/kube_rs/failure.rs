@@ -1,6 +1,8 @@
 //! The port's errors, made from what the API server answered.
 
-use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, ObjectReference, ReadError};
+use flink_k8s_core::kube_client::{
+    AnnotateError, CreateObjectError, DeleteError, ObjectReference, ReadError,
+};
 use flink_k8s_core::namespace::Namespace;
 
 use super::call::CallError;
@@ -71,6 +73,19 @@ pub(super) fn delete_error(object: ObjectReference, error: CallError) -> DeleteE
             code: 403, message, ..
         } => DeleteError::Forbidden { object, message },
         other => DeleteError::Api {
+            object,
+            transient: other.is_transient(),
+            source: Box::new(other),
+        },
+    }
+}
+
+pub(super) fn annotate_error(object: ObjectReference, error: CallError) -> AnnotateError {
+    match error {
+        CallError::Refused {
+            code: 403, message, ..
+        } => AnnotateError::Forbidden { object, message },
+        other => AnnotateError::Api {
             object,
             transient: other.is_transient(),
             source: Box::new(other),

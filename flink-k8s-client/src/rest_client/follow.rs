@@ -27,6 +27,7 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowOptions {
     outage_limit: Duration,
+    awaits_submission: bool,
 }
 
 impl FollowOptions {
@@ -34,7 +35,15 @@ impl FollowOptions {
     pub fn new() -> Self {
         Self {
             outage_limit: DEFAULT_OUTAGE_LIMIT,
+            awaits_submission: false,
         }
+    }
+
+    /// Waits for a job that the cluster does not know yet: the program of an application submits it when it is ready.
+    #[must_use]
+    pub fn awaiting_submission(mut self) -> Self {
+        self.awaits_submission = true;
+        self
     }
 
     /// Gives up when the cluster was away for this time.
@@ -208,6 +217,11 @@ impl Follower {
     fn failed(&mut self, failure: RestError) -> Result<Option<JobEvent>, FollowError> {
         let job_id = self.job_id;
         let unknown = failure.status() == Some(404);
+        if unknown && self.state.is_none() && self.options.awaits_submission {
+            self.poll.reset();
+            let was_away = self.trouble.take().is_some();
+            return Ok(was_away.then_some(JobEvent::Reachable));
+        }
         if unknown && self.state.is_none() {
             return Err(FollowError::NotFound {
                 job_id,

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde::Deserialize;
 use tokio::time::{self, Instant};
 
-use super::{RestClient, RestError};
+use super::{Ignored, RestClient, RestError};
 use crate::back_off::BackOff;
 
 const FIRST_POLL: Duration = Duration::from_millis(100);
@@ -89,6 +89,21 @@ pub struct NotReady {
     pub source: RestError,
 }
 
+/// The method of every Flink since 1.11 that calls the main method of an application.
+const CALLER_OF_MAIN: &str = ".runApplicationEntryPoint(";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ThreadDump {
+    thread_infos: Vec<Thread>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Thread {
+    stringified_thread_info: String,
+}
+
 impl RestClient {
     /// Slots and jobs of the cluster.
     ///
@@ -124,6 +139,31 @@ impl RestClient {
     pub async fn task_managers(&self) -> Result<Vec<TaskManagerInfo>, RestError> {
         let list: TaskManagers = self.get("taskmanagers").await?;
         Ok(list.taskmanagers)
+    }
+
+    /// Whether the program of an application cluster is still in its main method. The JobManager's threads tell; it must
+    /// show them as deep as they are (`cluster.thread-dump.stacktrace-max-depth`).
+    ///
+    /// # Errors
+    ///
+    /// See [`RestError`].
+    pub async fn is_program_running(&self) -> Result<bool, RestError> {
+        let dump: ThreadDump = self.get("jobmanager/thread-dump").await?;
+        let is_in_main = |thread: &Thread| thread.stringified_thread_info.contains(CALLER_OF_MAIN);
+        Ok(dump.thread_infos.iter().any(is_in_main))
+    }
+
+    /// Ends the cluster: the JobManager clears its high-availability data away, removes the cluster from Kubernetes, and
+    /// exits. Jobs that run are suspended.
+    ///
+    /// # Errors
+    ///
+    /// See [`RestError`]; after a transient one the cluster may be ending all the same.
+    pub async fn shut_down_cluster(&self) -> Result<(), RestError> {
+        self.request(Method::DELETE, "cluster")
+            .send::<Ignored>()
+            .await
+            .map(|_| ())
     }
 
     /// Waits until the JobManager answers and has a leader, so that it takes jobs.

@@ -20,6 +20,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &REST_ADDRESS,
     &REST_PORT,
     &REST_BIND_PORT,
+    &REST_SSL_ENABLED,
+    &THREAD_DUMP_DEPTH,
     &REST_BIND_ADDRESS,
     &REST_URL_PREFIX,
     &REST_PATH,
@@ -136,6 +138,20 @@ pub const REST_ADDRESS: OptionalConfigOption<String> =
 /// `rest.port`: Port of the REST service.
 pub const REST_PORT: ConfigOption<u16> = ConfigOption::new("rest.port", "8081", "Port of the REST service.")
     .with_alternatives(&[AlternativeKey::Deprecated("web.port")]);
+
+/// `cluster.thread-dump.stacktrace-max-depth`: How many calls of each thread the REST endpoint shows.
+pub const THREAD_DUMP_DEPTH: ConfigOption<u32> = ConfigOption::new(
+    "cluster.thread-dump.stacktrace-max-depth",
+    "50",
+    "How many calls of each thread the REST endpoint shows.",
+);
+
+/// `security.ssl.rest.enabled`: Whether the REST endpoint speaks TLS.
+pub const REST_SSL_ENABLED: ConfigOption<bool> = ConfigOption::new(
+    "security.ssl.rest.enabled",
+    "false",
+    "Whether the REST endpoint speaks TLS.",
+);
 
 /// `rest.bind-port`: Port to which the REST endpoint binds; a single port on Kubernetes.
 pub const REST_BIND_PORT: ConfigOption<String> = ConfigOption::new(

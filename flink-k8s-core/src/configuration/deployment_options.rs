@@ -17,6 +17,10 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &PIPELINE_JARS,
     &APPLICATION_MAIN_CLASS,
     &APPLICATION_ARGUMENTS,
+    &SHUTDOWN_ON_APPLICATION_FINISH,
+    &SUBMIT_FAILED_JOB_ON_APPLICATION_ERROR,
+    &FIXED_JOB_ID,
+    &FLINK_CLUSTER_ID,
 ];
 
 /// `execution.target`: `kubernetes-session` or `kubernetes-application`.
@@ -103,4 +107,30 @@ pub const APPLICATION_MAIN_CLASS: OptionalConfigOption<String> = OptionalConfigO
 pub const APPLICATION_ARGUMENTS: OptionalConfigOption<Vec<String>> = OptionalConfigOption::new(
     "$internal.application.program-args",
     "Arguments of an application; set when its cluster is deployed.",
+);
+
+/// `execution.shutdown-on-application-finish`: Whether the JobManager of an application removes its cluster as soon as the application ended.
+pub const SHUTDOWN_ON_APPLICATION_FINISH: ConfigOption<bool> = ConfigOption::new(
+    "execution.shutdown-on-application-finish",
+    "true",
+    "Whether the JobManager of an application removes its cluster as soon as the application ended.",
+);
+
+/// `execution.submit-failed-job-on-application-error`: Whether an application that fails before it has a job shows up as a failed job.
+pub const SUBMIT_FAILED_JOB_ON_APPLICATION_ERROR: ConfigOption<bool> = ConfigOption::new(
+    "execution.submit-failed-job-on-application-error",
+    "false",
+    "Whether an application that fails before it has a job shows up as a failed job.",
+);
+
+/// `$internal.pipeline.job-id`: Id of the one job of an application.
+pub const FIXED_JOB_ID: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "$internal.pipeline.job-id",
+    "Id of the one job of an application.",
+);
+
+/// `cluster.id`: Flink's own id of a cluster, since 2.3; the job of a highly available application has it too.
+pub const FLINK_CLUSTER_ID: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "cluster.id",
+    "Flink's own id of a cluster, since 2.3; the job of a highly available application has it too.",
 );

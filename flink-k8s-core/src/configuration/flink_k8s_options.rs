@@ -1,10 +1,14 @@
 //! Options of our own, which Flink does not know.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::high_availability_options::HIGH_AVAILABILITY_TYPE;
 use super::kubernetes_options::JOB_MANAGER_REPLICAS;
-use super::{ConfigOption, FlinkConfiguration, InvalidOptionValue, MalformedValue, OptionRow, OptionValue};
+use super::{
+    ConfigOption, FlinkConfiguration, InvalidOptionValue, MalformedValue, OptionRow, OptionValue,
+    duration_text,
+};
 use crate::enum_option_value;
 use crate::flink_version::{FlinkVersion, UnsupportedFlinkVersion};
 
@@ -21,6 +25,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &MAX_WORKERS,
     &RUNNER_PORT,
     &DEMAND_SOURCE,
+    &ON_FINISH,
 ];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
@@ -107,6 +112,13 @@ pub const LEADER_ELECTION_RETRY_PERIOD: ConfigOption<Duration> = ConfigOption::n
     "How often the lease is renewed, and how often others look at it.",
 );
 
+/// `flink-k8s.application.on-finish`: What happens to an application cluster when its job has ended: keep, keep-for DURATION or delete.
+pub const ON_FINISH: ConfigOption<OnFinish> = ConfigOption::new(
+    "flink-k8s.application.on-finish",
+    "delete",
+    "What happens to an application cluster when its job has ended: keep, keep-for DURATION or delete.",
+);
+
 /// `flink-k8s.demand-source`: How our resource manager learns how many TaskManagers are needed: from a native JobManager, or through REST from a standalone one.
 pub const DEMAND_SOURCE: ConfigOption<DemandSourceKind> = ConfigOption::new(
     "flink-k8s.demand-source",
@@ -176,5 +188,61 @@ impl OptionValue for FlinkVersion {
     fn parse(text: &str) -> Result<Self, MalformedValue> {
         text.parse()
             .map_err(|refusal: UnsupportedFlinkVersion| MalformedValue(refusal.to_string()))
+    }
+}
+
+/// What happens to an application cluster when its job has ended.
+///
+/// ```
+/// # use std::time::Duration;
+/// use flink_k8s_core::configuration::OptionValue as _;
+/// use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
+///
+/// let ten_minutes = OnFinish::KeepFor(Duration::from_secs(600));
+/// assert_eq!(OnFinish::parse("keep-for 10min"), Ok(ten_minutes));
+/// assert_eq!(OnFinish::parse("keep-for=10 min"), Ok(ten_minutes));
+/// assert_eq!(ten_minutes.to_string(), "keep-for 10 min");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFinish {
+    /// It stays, with its JobManager, until somebody removes it.
+    Keep,
+    /// It stays for this time, and then goes.
+    KeepFor(Duration),
+    /// It goes as soon as whoever follows the job had the time to see how it ended.
+    Delete,
+}
+
+impl fmt::Display for OnFinish {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => formatter.write_str("keep"),
+            Self::KeepFor(duration) => write!(formatter, "keep-for {}", duration_text(*duration)),
+            Self::Delete => formatter.write_str("delete"),
+        }
+    }
+}
+
+impl OptionValue for OnFinish {
+    const EXPECTED: &'static str = "keep, keep-for DURATION or delete";
+
+    fn parse(text: &str) -> Result<Self, MalformedValue> {
+        let text = text.trim();
+        match text {
+            "keep" => return Ok(Self::Keep),
+            "delete" => return Ok(Self::Delete),
+            _ => {}
+        }
+        let duration = text
+            .strip_prefix("keep-for")
+            .and_then(|rest| rest.strip_prefix([' ', '=']))
+            .map(str::trim)
+            .filter(|duration| !duration.is_empty());
+        match duration {
+            Some(duration) => Duration::parse(duration).map(Self::KeepFor),
+            None => Err(MalformedValue(
+                "expected keep, delete, or keep-for with a duration, such as keep-for=10min".to_owned(),
+            )),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::{FLINK_CONF_DIR, FlinkPod, PROGRAM_DIRECTORY};
 use crate::configuration::flink_k8s_options::ResourceManagerKind;
 use crate::configuration::kubernetes_options::JOB_MANAGER_ENTRYPOINT_ARGS;
+use crate::job_manager::APPLICATION_TARGET;
 use crate::parameters::InvalidSpecification;
 use crate::parameters::job_manager::JobManagerParameters;
 
@@ -23,7 +24,12 @@ pub(crate) fn decorate(
             container.args = Some(vec!["bash".to_owned(), "-c".to_owned(), script]);
         }
         ResourceManagerKind::Rust => {
-            container.command = Some(vec![format!("{PROGRAM_DIRECTORY}/flink-k8s-session")]);
+            let program = if target == APPLICATION_TARGET {
+                "flink-k8s-job"
+            } else {
+                "flink-k8s-session"
+            };
+            container.command = Some(vec![format!("{PROGRAM_DIRECTORY}/{program}")]);
             container.args = words(arguments, JOB_MANAGER_ENTRYPOINT_ARGS.key)?;
             pod.add_environment_value(FLINK_CONF_DIR, &parameters.cluster.configuration_directory);
         }

@@ -1,9 +1,15 @@
 //! The objects of an application cluster: one JobManager that runs one program and ends with it.
 
+mod life_cycle;
+
+use k8s_openapi::api::apps::v1::Deployment;
+
 use super::{DEPLOYED, JobManagerSpecification};
+use crate::application_outcome::JOB_ID_ANNOTATION;
 use crate::cluster_descriptor::ClusterSpecification;
 use crate::configuration::flink_k8s_options::{self, ResourceManagerKind};
-use crate::configuration::{FlinkConfiguration, deployment_options, kubernetes_options};
+use crate::configuration::{FlinkConfiguration, InvalidOptionValue, deployment_options, kubernetes_options};
+use crate::decorators::MAIN_CONTAINER;
 use crate::flink_version::FlinkVersion;
 use crate::parameters::InvalidSpecification;
 
@@ -50,8 +56,22 @@ impl ApplicationConfiguration {
         self
     }
 
+    /// What the configuration of a JobManager says that it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOptionValue`] when the arguments are no list.
+    pub fn read(configuration: &FlinkConfiguration) -> Result<Self, InvalidOptionValue> {
+        Ok(Self {
+            main_class: configuration.find(&deployment_options::APPLICATION_MAIN_CLASS)?,
+            arguments: configuration
+                .find(&deployment_options::APPLICATION_ARGUMENTS)?
+                .unwrap_or_default(),
+        })
+    }
+
     /// Whether Flink runs it with Python, so that no jar is needed.
-    fn is_python(&self) -> bool {
+    pub fn is_python(&self) -> bool {
         const DRIVERS: [&str; 2] = [
             "org.apache.flink.client.python.PythonDriver",
             "org.apache.flink.client.python.PythonGatewayServer",
@@ -80,8 +100,9 @@ impl JobManagerSpecification {
     ) -> Result<Self, InvalidSpecification> {
         let mut configuration = specification.configuration.clone();
         check_jars(&configuration, application)?;
-        if configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust {
-            return Err(InvalidSpecification::ApplicationNeedsFlinkResourceManager);
+        let is_ours = configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
+        if is_ours {
+            life_cycle::set(&mut configuration)?;
         }
         configuration.set(deployment_options::TARGET.key, APPLICATION_TARGET, DEPLOYED);
         configuration.set(
@@ -98,11 +119,35 @@ impl JobManagerSpecification {
             let key = deployment_options::APPLICATION_ARGUMENTS.key;
             configuration.set_list(key, &application.arguments, DEPLOYED);
         }
-        Self::build(configuration, APPLICATION_TARGET, &specification.files)
+        let mut built = Self::build(configuration, APPLICATION_TARGET, &specification.files)?;
+        if is_ours && let Some(job_id) = built.configuration.find(&deployment_options::FIXED_JOB_ID)? {
+            let annotations = built.deployment.metadata.annotations.get_or_insert_default();
+            annotations.insert(JOB_ID_ANNOTATION.to_owned(), job_id);
+        }
+        Ok(built)
     }
 }
 
-/// One jar; since 2.1 none is needed, because the program may be on the image's class path.
+/// Whether this is the Deployment of an application cluster, whoever made it: its main container runs our program for
+/// such clusters, or upstream's script with their target.
+pub fn is_application(deployment: &Deployment) -> bool {
+    let pod = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
+    let containers = pod.map(|pod| pod.containers.as_slice()).unwrap_or_default();
+    let main = containers
+        .iter()
+        .find(|container| container.name == MAIN_CONTAINER);
+    main.is_some_and(|main| {
+        let words = main.command.iter().chain(main.args.iter()).flatten();
+        words
+            .flat_map(|word| word.split_ascii_whitespace())
+            .any(|word| word == APPLICATION_TARGET || word.ends_with("/flink-k8s-job"))
+    })
+}
+
+/// One jar; since 2.1, and with our resource manager, none is needed: the program may be in the image.
 fn check_jars(
     configuration: &FlinkConfiguration,
     application: &ApplicationConfiguration,
@@ -110,10 +155,12 @@ fn check_jars(
     if application.is_python() {
         return Ok(());
     }
-    let version = configuration.get(&flink_k8s_options::FLINK_VERSION)?;
+    // Older JobManagers want to be told; with ours in charge, the entrypoint looks for the jar.
+    let may_be_missing = configuration.get(&flink_k8s_options::FLINK_VERSION)? >= FlinkVersion::V2_1
+        || configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
     let option = &deployment_options::PIPELINE_JARS;
     let Some(jars) = configuration.find(option)? else {
-        return if version >= FlinkVersion::V2_1 {
+        return if may_be_missing {
             Ok(())
         } else {
             Err(InvalidSpecification::MissingOption { key: option.key })
@@ -121,8 +168,8 @@ fn check_jars(
     };
     let key = option.key;
     match jars.as_slice() {
-        [] if version >= FlinkVersion::V2_1 => Ok(()),
-        [jar] if is_address(jar) => Ok(()),
+        [] if may_be_missing => Ok(()),
+        [jar] if is_address(jar) && !(jar.is_empty() && may_be_missing) => Ok(()),
         [jar] => Err(InvalidSpecification::JarAddress {
             key,
             jar: jar.clone(),
@@ -161,6 +208,7 @@ mod tests {
     ) -> Result<(), String> {
         let mut configuration = FlinkConfiguration::new();
         configuration.set("flink-k8s.flink-version", version, Origin::CommandLine);
+        configuration.set("flink-k8s.resource-manager", "flink", Origin::CommandLine);
         if let Some(jars) = jars {
             configuration.set("pipeline.jars", jars, Origin::CommandLine);
         }

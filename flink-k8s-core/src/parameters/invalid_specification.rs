@@ -3,6 +3,7 @@
 use crate::cluster_id::InvalidClusterId;
 use crate::configuration::kubernetes_options::{CLUSTER_ID, NAMESPACE};
 use crate::configuration::{InvalidOptionValue, WriteConfigurationError};
+use crate::job_id::InvalidJobId;
 use crate::kube_client::BoxError;
 use crate::memory::InvalidMemoryConfiguration;
 use crate::namespace::InvalidNamespace;
@@ -128,12 +129,32 @@ pub enum InvalidSpecification {
         /// The address as written.
         jar: String,
     },
-    /// Our entrypoint starts session clusters only.
+    /// Two options say when an application cluster ends.
+    #[error("options {ours} and {flinks} both say when the cluster ends; set only one of them")]
+    TwoEnds {
+        /// Our option.
+        ours: &'static str,
+        /// Flink's option.
+        flinks: &'static str,
+    },
+    /// The end of the job cannot be seen from beside the JobManager.
     #[error(
-        "an application cluster needs -Dflink-k8s.resource-manager=flink: our own resource manager runs session \
-         clusters only so far"
+        "option {key} is {value:?}, which does not work with security.ssl.rest.enabled yet: only keep and delete do"
     )]
-    ApplicationNeedsFlinkResourceManager,
+    EndNotSeen {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The job's id is not one.
+    #[error("option {key} is not the id of a job")]
+    JobId {
+        /// The option.
+        key: &'static str,
+        /// What is wrong with it.
+        source: InvalidJobId,
+    },
     /// Arguments cannot be split into words.
     #[error("option {key} is {value:?}, whose quotes do not match")]
     Unquotable {
@@ -199,10 +220,12 @@ impl InvalidSpecification {
             | Self::NotOneJar { key, .. }
             | Self::JarAddress { key, .. }
             | Self::Unquotable { key, .. }
+            | Self::EndNotSeen { key, .. }
+            | Self::JobId { key, .. }
             | Self::PodTemplate { key, .. } => Some(key),
             Self::Memory { .. }
             | Self::WorkerSize { .. }
-            | Self::ApplicationNeedsFlinkResourceManager
+            | Self::TwoEnds { .. }
             | Self::ConfigurationFile(_)
             | Self::RestDemand { .. }
             | Self::OwnerNotStored { .. } => None,

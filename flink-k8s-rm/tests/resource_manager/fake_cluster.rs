@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent, ObjectKind,
-    ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
+    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent,
+    ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -544,6 +544,15 @@ impl KubeClient for FakeCluster {
 
     async fn list_clusters(&self) -> Result<Vec<Deployment>, ReadError> {
         unimplemented!("a resource manager knows one cluster")
+    }
+
+    async fn annotate_deployment(
+        &self,
+        _: &ClusterId,
+        _: &Uid,
+        _: &BTreeMap<String, String>,
+    ) -> Result<(), AnnotateError> {
+        unimplemented!("a resource manager writes nothing on Deployments")
     }
 
     async fn delete_deployment(&self, _: &ClusterId, _: &Uid) -> Result<(), DeleteError> {

@@ -89,6 +89,20 @@ async fn a_job_that_never_was_there_ends_following_at_once() {
 }
 
 #[tokio::test]
+async fn a_job_that_a_program_is_yet_to_submit_is_waited_for() {
+    let answers = vec![
+        (unknown(), 2),
+        (leaderless(), 1),
+        (unknown(), 2),
+        (state("FINISHED"), 1),
+    ];
+    let (_server, rest) = answering(answers).await;
+    let (seen, error) = events(&rest, FollowOptions::new().awaiting_submission()).await;
+    assert!(error.is_none());
+    assert_eq!(seen, ["unreachable", "reachable", "FINISHED"]);
+}
+
+#[tokio::test]
 async fn a_job_that_is_gone_for_good_is_lost() {
     let (_server, rest) = answering(vec![(state("RUNNING"), 1), (unknown(), 1)]).await;
     let (seen, error) = events(&rest, FollowOptions::new().with_outage_limit(Duration::ZERO)).await;

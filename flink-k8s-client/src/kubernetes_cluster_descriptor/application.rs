@@ -1,0 +1,170 @@
+//! Application clusters: deployed with an id for their job, and watched until it ended.
+
+use std::time::Duration;
+
+use flink_k8s_core::application_outcome::ApplicationOutcome;
+use flink_k8s_core::cluster_descriptor::{ClusterSpecification, DeployError, DeployedCluster};
+use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
+use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue, Origin, deployment_options};
+use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::kube_client::ReadError;
+use flink_k8s_core::parameters::InvalidSpecification;
+use tokio::time;
+
+use super::{KubernetesClusterDescriptor, deploy};
+
+/// How often the Deployment is looked at.
+const POLL: Duration = Duration::from_secs(1);
+const CHOSEN: Origin = Origin::Derived("chosen for this deployment");
+
+/// An application cluster that was deployed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeployedApplication {
+    /// The cluster.
+    pub cluster: DeployedCluster,
+    /// How the end of its job is seen; `None` where Flink ends the cluster by itself, in the moment in which the program
+    /// ended, so that nobody sees how.
+    pub job: Option<FollowedJob>,
+}
+
+/// The one job of an application cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FollowedJob {
+    /// Its id.
+    pub job_id: JobId,
+    /// What happens to the cluster when it has ended.
+    pub on_finish: OnFinish,
+}
+
+/// What is known of an application cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ApplicationState {
+    /// Its job has not ended, as far as is known.
+    Running,
+    /// Its job ended like this, and the cluster is still there.
+    Ended(ApplicationOutcome),
+    /// The cluster is gone, or being removed.
+    Gone,
+}
+
+impl ApplicationState {
+    /// How the job ended, if that is known.
+    pub fn outcome(self) -> Option<ApplicationOutcome> {
+        match self {
+            Self::Ended(outcome) => Some(outcome),
+            Self::Running | Self::Gone => None,
+        }
+    }
+}
+
+impl KubernetesClusterDescriptor {
+    /// Creates the objects of an application cluster, as
+    /// [`ClusterDescriptor::deploy_session_cluster`](flink_k8s_core::cluster_descriptor::ClusterDescriptor::deploy_session_cluster)
+    /// does. A job that needs an id and has none gets one.
+    ///
+    /// # Errors
+    ///
+    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every other error
+    /// removes what this call made, and only that.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, a part of the cluster may exist.
+    pub async fn deploy_application_cluster(
+        &self,
+        specification: &ClusterSpecification,
+        application: &ApplicationConfiguration,
+    ) -> Result<DeployedApplication, DeployError> {
+        let invalid = |source: InvalidSpecification| DeployError::Configuration {
+            source: source.into(),
+        };
+        let objects = application_objects(specification, application).map_err(invalid)?;
+        let job = followed_job(&objects.configuration).map_err(|refusal| invalid(refusal.into()))?;
+        // The objects make the future large.
+        let cluster = Box::pin(deploy::deploy(self.kube.as_ref(), objects)).await?;
+        Ok(DeployedApplication { cluster, job })
+    }
+
+    /// What the Deployment of an application cluster says about its job.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub async fn application_state(&self, cluster: &DeployedCluster) -> Result<ApplicationState, ReadError> {
+        let found = self.kube.find_deployment(&cluster.cluster_id).await?;
+        let ours = found.filter(|found| {
+            let metadata = &found.metadata;
+            metadata.uid.as_deref() == Some(cluster.uid.as_str()) && metadata.deletion_timestamp.is_none()
+        });
+        let Some(deployment) = ours else {
+            return Ok(ApplicationState::Gone);
+        };
+        let annotations = deployment.metadata.annotations.unwrap_or_default();
+        Ok(ApplicationOutcome::from_annotations(&annotations)
+            .map_or(ApplicationState::Running, ApplicationState::Ended))
+    }
+
+    /// Waits until the Deployment says how the job ended; `None` when it is gone before. Failures that may pass are
+    /// waited out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the Deployment may not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn wait_for_application(
+        &self,
+        cluster: &DeployedCluster,
+    ) -> Result<Option<ApplicationOutcome>, ReadError> {
+        loop {
+            match self.application_state(cluster).await {
+                Ok(ApplicationState::Running) => {}
+                Ok(ApplicationState::Ended(outcome)) => return Ok(Some(outcome)),
+                Ok(ApplicationState::Gone) => return Ok(None),
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error),
+            }
+            time::sleep(POLL).await;
+        }
+    }
+}
+
+fn application_objects(
+    specification: &ClusterSpecification,
+    application: &ApplicationConfiguration,
+) -> Result<JobManagerSpecification, InvalidSpecification> {
+    let objects = JobManagerSpecification::application(specification, application)?;
+    let option = &deployment_options::FIXED_JOB_ID;
+    if is_flinks_end(&objects.configuration)? || objects.configuration.is_configured(option) {
+        return Ok(objects);
+    }
+    let mut specification = specification.clone();
+    let job_id = JobId::from_bytes(rand::random());
+    specification
+        .configuration
+        .set(option.key, job_id.to_string(), CHOSEN);
+    JobManagerSpecification::application(&specification, application)
+}
+
+fn followed_job(configuration: &FlinkConfiguration) -> Result<Option<FollowedJob>, InvalidOptionValue> {
+    let job_id = configuration.find(&deployment_options::FIXED_JOB_ID)?;
+    // The id was checked when the objects were built.
+    let job_id = job_id.and_then(|job_id| job_id.parse().ok());
+    let on_finish = configuration.get(&flink_k8s_options::ON_FINISH)?;
+    let is_followed = !is_flinks_end(configuration)?;
+    Ok(job_id
+        .filter(|_| is_followed)
+        .map(|job_id| FollowedJob { job_id, on_finish }))
+}
+
+/// Whether our entrypoint has no part in the end of the cluster.
+fn is_flinks_end(configuration: &FlinkConfiguration) -> Result<bool, InvalidOptionValue> {
+    let is_ours = configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
+    Ok(!is_ours || configuration.get(&deployment_options::SHUTDOWN_ON_APPLICATION_FINISH)?)
+}

@@ -1,0 +1,425 @@
+//! A JobManager, its resource manager, and what watches both: what session and application clusters have in common.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::get;
+use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_core::application_outcome::ApplicationOutcome;
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::flink_k8s_options::DemandSourceKind;
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, common_options, deployment_options, flink_k8s_options, high_availability_options,
+    kubernetes_options,
+};
+use flink_k8s_core::decorators::{HADOOP_CONF_DIRECTORY, TASK_MANAGER_POD_TEMPLATE_FILE};
+use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::start_command::{self, FlinkInstallation, JavaCommand};
+use flink_k8s_core::task_manager::TaskManagerFactory;
+use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
+use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
+use flink_k8s_rm::leadership::{self, HolderIdentity};
+use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{self, SignalKind};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info};
+
+use crate::application::{self, Found, LifeCycle};
+use crate::installation::{Surroundings, file_names};
+use crate::java_process::{JavaProcess, exit_code};
+use crate::{properties, standalone};
+
+/// Name of the kubeconfig's context where `kubernetes.context` asks for none.
+const CONTEXT: &str = "flink-k8s";
+
+const LOOPBACK: &str = "127.0.0.1";
+/// What the API server knows the resource manager as.
+pub(crate) const USER_AGENT: &str = concat!("flink-k8s-rm/", env!("CARGO_PKG_VERSION"));
+
+/// What the JobManager belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClusterKind {
+    /// A cluster that takes jobs.
+    Session,
+    /// A cluster that runs one program.
+    Application,
+}
+
+/// Runs the JobManager to its end. The exit code is that of the JVM, or 1 when it could not be started; the
+/// reason is logged.
+pub(crate) fn main(kind: ClusterKind, arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    flink_k8s_client::install_crypto_provider();
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let ended = tokio::runtime::Runtime::new()
+        .context("cannot start the async runtime")
+        .and_then(|runtime| runtime.block_on(run(kind, &Surroundings::of_this_process(), arguments)));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error!("the JobManager cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts everything, waits for the JVM's end, and returns its exit code.
+async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<String>) -> anyhow::Result<u8> {
+    let settings = properties::dynamic_properties(arguments.iter().cloned())?;
+    let mut configuration = properties::overlaid(surroundings.configuration()?, &settings);
+    if configuration.get(&flink_k8s_options::DEMAND_SOURCE)? == DemandSourceKind::Rest {
+        anyhow::ensure!(
+            kind == ClusterKind::Session,
+            "an application cluster needs {}=native: standalone JobManagers run sessions only",
+            flink_k8s_options::DEMAND_SOURCE.key
+        );
+        return standalone::run(surroundings, configuration, &arguments).await;
+    }
+    let installation = surroundings.installation()?;
+    let is_job_id_given = configuration.is_configured(&deployment_options::FIXED_JOB_ID);
+    let command = java_command(kind, &installation, &mut configuration, arguments)?;
+    let health_port = configuration.get(&flink_k8s_options::HEALTH_PORT)?;
+
+    let identity = Identity::read(&configuration)?;
+    let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
+    let kube = KubeRsClient::connect(&connect).await?;
+    let life_cycle = match kind {
+        ClusterKind::Session => None,
+        ClusterKind::Application => LifeCycle::read(
+            &configuration,
+            Arc::new(kube.clone()),
+            identity.cluster_id.clone(),
+        )?,
+    };
+    let finishing = match &life_cycle {
+        Some(life_cycle) => match told_to_stop_before(life_cycle.found(!is_job_id_given)).await? {
+            Some(Found::Running(uid)) => Some((life_cycle.clone(), uid)),
+            Some(Found::Ended(uid, outcome)) => {
+                return after_the_end(life_cycle, uid, outcome, health_port).await;
+            }
+            Some(Found::Gone) => return after_the_removal().await,
+            None => return Ok(0),
+        },
+        None => None,
+    };
+    let status_server = StatusServer::bind(health_port).await?;
+    let forward = ApiServer::new(connect.configuration().await?)?;
+    let endpoint = Endpoint::bind()
+        .await
+        .context("cannot listen on the loopback for the JobManager")?
+        .with_leader_election_times(leader_election_times(&configuration)?);
+    let context = configuration.find(&kubernetes_options::CONTEXT)?;
+    let kubeconfig = endpoint.kubeconfig(&identity.namespace, context.as_deref().unwrap_or(CONTEXT));
+    let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
+
+    let options = resource_manager_options(surroundings, &configuration, identity)?;
+    let rest = rest_of_this_pod(&configuration)?;
+    let readiness = match &rest {
+        Some(rest) => Readiness::Rest(rest.clone()),
+        None => Readiness::Port(rest_port(&configuration)?),
+    };
+    let metrics = Metrics::of_client(kube.api_calls());
+    let factory = pod_factory(surroundings, configuration)?;
+    let mut manager = ResourceManager::new(options, Arc::new(kube), Some(forward), factory)
+        .with_endpoint(endpoint)
+        .with_metrics(metrics);
+    if let Some(rest) = &rest {
+        manager = manager.with_demand_source(Arc::new(rest.clone()));
+    }
+
+    let shutdown = CancellationToken::new();
+    let stop_java = CancellationToken::new();
+    let serving = status_server.serve(manager.handle(), readiness, shutdown.clone());
+    let serving = tokio::spawn(serving);
+    let mut managing = tokio::spawn(manager.run(shutdown.clone()));
+
+    let mut environment = without_proxy(surroundings);
+    environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
+    let java = JavaProcess::start(&command, &environment)?;
+    info!(program = %command.program.display(), "JobManager started");
+    let following = finishing
+        .clone()
+        .zip(rest)
+        .map(|((life_cycle, uid), rest)| AbortOnDropHandle::new(tokio::spawn(life_cycle.finish(uid, rest))));
+    let supervised = java.supervise(stop_java.clone());
+    tokio::pin!(supervised);
+    let status = tokio::select! {
+        status = &mut supervised => status?,
+        ended = &mut managing => {
+            // Without a resource manager the JobManager would wait for workers for ever.
+            error!(?ended, "the resource manager ended unexpectedly; the JobManager is being stopped");
+            stop_java.cancel();
+            supervised.await?;
+            anyhow::bail!("the resource manager ended unexpectedly");
+        }
+    };
+    info!(%status, "JobManager ended");
+    drop(following);
+    if let Some((life_cycle, uid)) = &finishing {
+        life_cycle.java_ended(uid, exit_code(status)).await;
+    }
+    shutdown.cancel();
+    managing
+        .await
+        .context("the resource manager failed while it ended")??;
+    serving
+        .await
+        .context("the health endpoint failed while it ended")?;
+    Ok(exit_code(status))
+}
+
+/// The JVM to start. What an application lacks is added to its arguments and to the configuration.
+fn java_command(
+    kind: ClusterKind,
+    installation: &FlinkInstallation,
+    configuration: &mut FlinkConfiguration,
+    mut arguments: Vec<String>,
+) -> anyhow::Result<JavaCommand> {
+    Ok(match kind {
+        ClusterKind::Session => start_command::session_job_manager(installation, configuration, &arguments)?,
+        ClusterKind::Application => {
+            let missing = application::missing_settings(configuration, installation)?;
+            arguments.extend(missing.iter().map(|(key, value)| format!("-D{key}={value}")));
+            *configuration = properties::overlaid(std::mem::take(configuration), &missing);
+            start_command::application_job_manager(installation, configuration, &arguments)?
+        }
+    })
+}
+
+fn resource_manager_options(
+    surroundings: &Surroundings,
+    configuration: &FlinkConfiguration,
+    identity: Identity,
+) -> anyhow::Result<ResourceManagerOptions> {
+    let options = ResourceManagerOptions::new(identity.cluster_id, identity.namespace)
+        .with_configuration(configuration)?;
+    Ok(match leadership::configured_for_native_source(configuration)? {
+        Some(times) => {
+            let pod = surroundings.variable("HOSTNAME").unwrap_or("flink-k8s");
+            options.with_leader_election(times, HolderIdentity::unique(pod, None))
+        }
+        None => options,
+    })
+}
+
+/// The job ended before this container was started again: it is not run once more. Serves `/healthz` until the cluster
+/// is removed.
+async fn after_the_end(
+    life_cycle: &LifeCycle,
+    uid: Uid,
+    outcome: ApplicationOutcome,
+    health_port: u16,
+) -> anyhow::Result<u8> {
+    let ApplicationOutcome { job_id, state, .. } = &outcome;
+    info!(%job_id, state, "the job ended before this container was started again, and is not run once more");
+    let health = Router::new().route("/healthz", get(|| async { "the job ended" }));
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, health_port)).await;
+    let listener =
+        listener.with_context(|| format!("cannot listen on port {health_port} for health checks"))?;
+    let serving = async { axum::serve(listener, health).await };
+    let concluding = async {
+        life_cycle.conclude(&uid, &outcome, None).await;
+        std::future::pending::<()>().await;
+    };
+    let until_removed = async {
+        tokio::select! {
+            ended = serving => ended.context("the health endpoint failed"),
+            () = concluding => Ok(()),
+        }
+    };
+    told_to_stop_before(until_removed).await?.transpose()?;
+    Ok(0)
+}
+
+/// The Deployment is gone already, and this pod is about to go.
+async fn after_the_removal() -> anyhow::Result<u8> {
+    info!("the cluster is being removed; nothing is started");
+    told_to_stop_before(std::future::pending::<()>()).await?;
+    Ok(0)
+}
+
+/// The result of this future, or `None` when the container is told to stop before.
+async fn told_to_stop_before<T>(future: impl Future<Output = T>) -> anyhow::Result<Option<T>> {
+    let mut terminated = unix::signal(SignalKind::terminate())?;
+    let mut interrupted = unix::signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        result = future => Some(result),
+        _ = terminated.recv() => None,
+        _ = interrupted.recv() => None,
+    })
+}
+
+/// Flink's Kubernetes client takes a proxy from the environment; our endpoint is on the loopback, where no proxy
+/// reaches.
+fn without_proxy(surroundings: &Surroundings) -> Vec<(String, String)> {
+    ["NO_PROXY", "no_proxy"]
+        .map(|name| {
+            let others = surroundings.variable(name).map(|hosts| format!("{hosts},"));
+            (
+                name.to_owned(),
+                format!("{}{LOOPBACK}", others.unwrap_or_default()),
+            )
+        })
+        .into()
+}
+
+fn leader_election_times(configuration: &FlinkConfiguration) -> anyhow::Result<LeaderElectionTimes> {
+    Ok(LeaderElectionTimes {
+        lease_duration: configuration.get(&high_availability_options::LEASE_DURATION)?,
+        renew_deadline: configuration.get(&high_availability_options::RENEW_DEADLINE)?,
+        retry_period: configuration.get(&high_availability_options::RETRY_PERIOD)?,
+    })
+}
+
+/// Which cluster this is.
+pub(crate) struct Identity {
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) namespace: Namespace,
+}
+
+impl Identity {
+    pub(crate) fn read(configuration: &FlinkConfiguration) -> anyhow::Result<Self> {
+        let key = kubernetes_options::CLUSTER_ID.key;
+        let cluster_id = configuration
+            .find(&kubernetes_options::CLUSTER_ID)?
+            .with_context(|| {
+                format!("the configuration does not say which cluster this is: {key} is missing")
+            })?;
+        Ok(Self {
+            cluster_id: cluster_id.parse()?,
+            namespace: configuration.get(&kubernetes_options::NAMESPACE)?.parse()?,
+        })
+    }
+}
+
+/// Flink's REST API of the JVM that is about to start, unless it speaks TLS: its certificate is not made out
+/// to the loopback.
+pub(crate) fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
+    if configuration.get(&common_options::REST_SSL_ENABLED)? {
+        return Ok(None);
+    }
+    let base_url = format!("http://{LOOPBACK}:{}/", rest_port(configuration)?);
+    Ok(Some(RestClient::new(base_url.parse()?)?))
+}
+
+fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
+    let port = configuration.get(&common_options::REST_BIND_PORT)?;
+    port.trim().parse().with_context(|| {
+        let key = common_options::REST_BIND_PORT.key;
+        format!("{key} is {port:?}, but must be one port")
+    })
+}
+
+pub(crate) fn pod_factory(
+    surroundings: &Surroundings,
+    configuration: FlinkConfiguration,
+) -> anyhow::Result<PodFactory> {
+    let template = read_if_there(Path::new(TASK_MANAGER_POD_TEMPLATE_FILE))?;
+    let files = surroundings.configuration_files()?;
+    let hadoop = match file_names(Path::new(HADOOP_CONF_DIRECTORY)) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).context(format!("cannot read {HADOOP_CONF_DIRECTORY}")),
+    };
+    let factory =
+        TaskManagerFactory::new(configuration, template.as_deref(), &files)?.with_hadoop_files(&hadoop)?;
+    Ok(PodFactory::new(move |request, owner| {
+        Ok(factory.pod(request, owner)?)
+    }))
+}
+
+fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(format!("cannot read {}", path.display())),
+    }
+}
+
+/// A file that only we can read, in a directory of its own; removed with this value.
+struct PrivateFile {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl PrivateFile {
+    fn write(name: &str, content: &str) -> anyhow::Result<Self> {
+        let parent = std::env::temp_dir();
+        let directory = parent.join(format!("flink-k8s-{:016x}", rand::random::<u64>()));
+        fs::create_dir(&directory)
+            .with_context(|| format!("cannot create a private directory in {}", parent.display()))?;
+        let file = Self {
+            path: directory.join(name),
+            directory,
+        };
+        let mut opened = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file.path)
+            .with_context(|| format!("cannot create {}", file.path.display()))?;
+        opened
+            .write_all(content.as_bytes())
+            .with_context(|| format!("cannot write {}", file.path.display()))?;
+        Ok(file)
+    }
+}
+
+impl Drop for PrivateFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %error, "private directory stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flink_k8s_core::configuration::Origin;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_private_file_is_for_its_owner_and_goes_with_its_value() {
+        let file = PrivateFile::write("kubeconfig", "token: secret").unwrap();
+        let (path, directory) = (file.path.clone(), file.directory.clone());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "token: secret");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(file);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn flink_is_asked_on_the_loopback_unless_it_speaks_tls() {
+        flink_k8s_client::install_crypto_provider();
+        let mut configuration = FlinkConfiguration::new();
+        configuration.set("rest.port", "18081", Origin::CommandLine);
+        let rest = rest_of_this_pod(&configuration).unwrap().unwrap();
+        assert_eq!(rest.base_url().as_str(), "http://127.0.0.1:18081/");
+        configuration.set("security.ssl.rest.enabled", "true", Origin::CommandLine);
+        assert!(rest_of_this_pod(&configuration).unwrap().is_none());
+        configuration.set("security.ssl.rest.enabled", "false", Origin::CommandLine);
+        configuration.set("rest.bind-port", "8081-8090", Origin::CommandLine);
+        let refusal = rest_of_this_pod(&configuration).err().unwrap().to_string();
+        assert!(refusal.contains("rest.bind-port is \"8081-8090\""), "{refusal}");
+    }
+
+    #[test]
+    fn a_configuration_without_a_cluster_is_refused_by_the_key() {
+        let mut configuration = FlinkConfiguration::new();
+        let refusal = Identity::read(&configuration).err().unwrap().to_string();
+        assert!(refusal.contains("kubernetes.cluster-id is missing"), "{refusal}");
+        configuration.set("kubernetes.cluster-id", "Orders", Origin::CommandLine);
+        assert!(Identity::read(&configuration).is_err());
+    }
+}
