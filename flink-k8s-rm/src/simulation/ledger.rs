@@ -93,9 +93,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Creations of one name, or deletions of one pod, within a minute; back-off from half a second on
-/// allows fewer.
-const CALLS_IN_A_MINUTE: usize = 12;
+/// Creations of one name, or deletions of one pod, within a minute. Back-off from half a second on allows
+/// nine in a row, and a success in between, or another way to delete, begins anew.
+const CALLS_IN_A_MINUTE: usize = 20;
 /// Looks at what jobs want within a minute, at two a second and some more in a row.
 const LOOKS_IN_A_MINUTE: usize = 160;
 
