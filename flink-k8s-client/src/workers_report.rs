@@ -42,6 +42,10 @@ pub struct WorkersReport {
     /// JobManager asks for workers and does not say for which job.
     #[serde(default)]
     pub demand: Vec<JobDemandReport>,
+    /// Why it is not known what jobs want, and which settings of the JobManager keep them from getting it, each in
+    /// a sentence.
+    #[serde(default)]
+    pub demand_trouble: Vec<String>,
     /// How the resource manager and the API server get on.
     #[serde(default)]
     pub api_server: ApiServerReport,
@@ -189,6 +193,7 @@ impl WorkersReport {
             started_at: None,
             leadership: None,
             demand: Vec::new(),
+            demand_trouble: Vec::new(),
             api_server: ApiServerReport::default(),
             workers: Vec::new(),
             departures: Vec::new(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::configuration::flink_k8s_options::{
-    RESOURCE_MANAGER, ResourceManagerKind, elects_leader_beside_job_managers,
+    DEMAND_SOURCE, DemandSourceKind, RESOURCE_MANAGER, ResourceManagerKind, elects_leader_beside_job_managers,
 };
 use crate::configuration::high_availability_options::{HIGH_AVAILABILITY_TYPE, HighAvailabilityMode};
 use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
@@ -155,9 +155,14 @@ pub fn of_job_manager(
     } else {
         // How the job of an application ended is written there.
         permissions.extend(all_of("apps", "deployments", &["patch"]));
-        if elects_leader_beside_job_managers(configuration)? {
+        let is_rest = configuration.get(&DEMAND_SOURCE)? == DemandSourceKind::Rest;
+        if is_rest || elects_leader_beside_job_managers(configuration)? {
             let verbs = ["get", "create", "update"];
             permissions.extend(all_of("coordination.k8s.io", "leases", &verbs));
+        }
+        if is_rest {
+            // The token of the TaskManagers' runners.
+            permissions.extend(all_of("", "secrets", &["get", "create"]));
         }
     }
     if configuration.get(&HIGH_AVAILABILITY_TYPE)? == HighAvailabilityMode::Kubernetes {
@@ -319,6 +324,17 @@ mod tests {
           verbs:
           - get
         "#);
+    }
+
+    #[test]
+    fn a_demand_source_on_rest_needs_leases_and_the_token_of_the_runners() {
+        let needed = of_job_manager(&configuration(&[("flink-k8s.demand-source", "rest")])).unwrap();
+        for permission in [
+            Permission::new("update", "coordination.k8s.io", "leases"),
+            Permission::new("create", "", "secrets"),
+        ] {
+            assert!(needed.contains(&permission), "{permission}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod endpoint;
 mod job_manager_view;
 pub mod leadership;
 pub mod observability;
+pub mod rest_manager;
 pub mod rest_source;
 pub mod runner_client;
 #[cfg(feature = "simulation")]

@@ -30,7 +30,7 @@ use tracing::{debug, error, info, info_span, warn};
 
 pub use settings::SettingProblem;
 pub use setup::{SetupError, with_runners};
-pub use status::{ReleaseCounts, RestSourceStatus};
+pub use status::{JobDemand, ReleaseCounts, RestSourceStatus};
 
 use crate::driver::{ResourceManagerEnded, ResourceManagerHandle, chain};
 use crate::runner_client::RunnerClient;
@@ -138,7 +138,8 @@ impl RestSource {
     }
 
     /// Works until `shutdown`. The JobManager need not be well, neither now nor later: while it does not
-    /// answer, nothing is started and nothing released.
+    /// answer, nothing is started and nothing released. Neither is it while another resource manager leads; then
+    /// the JobManager is not even asked.
     ///
     /// # Errors
     ///
@@ -151,7 +152,16 @@ impl RestSource {
         let span = info_span!("rest_source", cluster_id = %self.options.cluster_id);
         async {
             let mut news = self.workers.versions();
+            let mut leading = self.workers.leading();
             while !shutdown.is_cancelled() {
+                if !*leading.borrow_and_update() {
+                    self.step_back();
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        changed = leading.changed() => changed.map_err(|_| ResourceManagerEnded)?,
+                    }
+                    continue;
+                }
                 let pause = self.round().await?;
                 tokio::select! {
                     () = shutdown.cancelled() => {}
@@ -164,6 +174,20 @@ impl RestSource {
         }
         .instrument(span)
         .await
+    }
+
+    /// Forgets its plans: another resource manager makes them now.
+    fn step_back(&mut self) {
+        self.planner = SlotPlanner::new(self.options.policy.clone());
+        self.names = None;
+        self.last = None;
+        self.settings_are_checked = false;
+        self.status.send_modify(|status| {
+            *status = RestSourceStatus {
+                releases: std::mem::take(&mut status.releases),
+                ..RestSourceStatus::default()
+            };
+        });
     }
 
     fn now(&self) -> Moment {
@@ -183,7 +207,7 @@ impl RestSource {
         };
         let now = self.now();
         let plan = self.planner.plan(&facts, now);
-        self.note(&plan);
+        self.note(&plan, &facts);
         let has_changed = self.last.as_ref() != Some(&facts) || !plan.starts.is_empty();
         self.bury_the_lost(&workers).await?;
         self.start(&plan, &facts).await?;
@@ -231,7 +255,7 @@ impl RestSource {
         self.pace.next(false)
     }
 
-    fn note(&mut self, plan: &Plan) {
+    fn note(&mut self, plan: &Plan, facts: &Facts) {
         let was_unmet = self.status.borrow().slots.unmet;
         if plan.summary.unmet > 0 && plan.summary.unmet != was_unmet {
             warn!(
@@ -241,10 +265,12 @@ impl RestSource {
                  slotmanager.max-total-resource.*)"
             );
         }
+        let jobs: Vec<JobDemand> = facts.jobs.iter().map(JobDemand::of).collect();
         self.status.send_if_modified(|status| {
-            let before = (status.slots, status.unreachable.take());
-            status.slots = plan.summary;
-            before != (plan.summary, None)
+            let was_reachable = status.unreachable.take().is_none();
+            let is_same = status.slots == plan.summary && status.jobs == jobs;
+            (status.slots, status.jobs) = (plan.summary, jobs);
+            !(was_reachable && is_same)
         });
     }
 
@@ -302,7 +328,7 @@ impl RestSource {
             let runner = self
                 .runners
                 .at(SocketAddr::new(address, self.options.runner_port));
-            match release::freeze_check_act(&runner, &self.observer, name).await {
+            match release::freeze_check_act(&runner, &self.observer, &self.workers, name).await {
                 Ok(Verdict::Released { window }) => {
                     info!(pod = %name, reason = %release, ?window, "released: seen idle while frozen");
                     self.status.send_modify(|status| status.releases.released(window));

@@ -128,13 +128,15 @@ fn show(printer: &Printer, output: OutputFormat, report: &WorkersReport) {
         OutputFormat::Json => printer.data(json(report)),
         OutputFormat::Table if report.workers.is_empty() => {
             printer.talk(format!("cluster {} has no workers", report.cluster_id));
+            for line in demand(report) {
+                printer.talk(line);
+            }
         }
         OutputFormat::Table => printer.data(text(report, usize::MAX)),
     }
-    for trouble in report
-        .api_server
-        .trouble
-        .iter()
+    let trouble = report.api_server.trouble.iter();
+    for trouble in trouble
+        .chain(&report.demand_trouble)
         .filter(|_| output == OutputFormat::Table)
     {
         printer.talk(format!("note: {trouble}"));
@@ -161,7 +163,18 @@ fn text(report: &WorkersReport, longest_reason: usize) -> String {
     if counts.is_empty() {
         return format!("cluster {} has no workers", report.cluster_id);
     }
-    format!("{}\n\n{}", table(header, rows), counts.join(", "))
+    let mut text = format!("{}\n\n{}", table(header, rows), counts.join(", "));
+    for line in demand(report) {
+        text.push('\n');
+        text.push_str(&line);
+    }
+    text
+}
+
+/// A line for each job, where the resource manager knows what jobs want.
+fn demand(report: &WorkersReport) -> impl Iterator<Item = String> {
+    let jobs = report.demand.iter();
+    jobs.map(|job| format!("job {} wants {} slots: {}", job.job_id, job.slots, job.why))
 }
 
 fn row(worker: &WorkerReport, now: Timestamp, longest_reason: usize) -> [String; 5] {
@@ -247,7 +260,7 @@ fn changes(shown: &mut BTreeMap<String, WorkerReport>, report: &WorkersReport) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flink_k8s_client::workers_report::{DepartureReport, WorkerState};
+    use flink_k8s_client::workers_report::{DepartureReport, JobDemandReport, WorkerState};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -286,6 +299,20 @@ mod tests {
         1 pending, 1 running
         ");
         assert!(text(&report, 7).contains("waiting…"));
+    }
+
+    #[test]
+    fn what_each_job_wants_is_below_the_table() {
+        let mut report = report(vec![worker(1, WorkerState::Running, "running")]);
+        let why = "holds them all".to_owned();
+        report
+            .demand
+            .push(JobDemandReport::new("8099c1d8".to_owned(), 2, why));
+        let text = text(&report, usize::MAX);
+        assert!(
+            text.ends_with("\n1 running\njob 8099c1d8 wants 2 slots: holds them all"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &LEADER_ELECTION_RENEW_DEADLINE,
     &LEADER_ELECTION_RETRY_PERIOD,
     &MAX_WORKERS,
+    &WATCH_NODES,
+    &NODE_LOST_TIMEOUT,
     &RUNNER_PORT,
     &DEMAND_SOURCE,
     &ON_FINISH,
@@ -244,5 +246,21 @@ impl OptionValue for OnFinish {
                 "expected keep, delete, or keep-for with a duration, such as keep-for=10min".to_owned(),
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_option_of_this_file_is_in_its_table() {
+        let declarations = include_str!("flink_k8s_options.rs").split(" = ConfigOption::new(");
+        let keys = declarations.skip(1).filter_map(|text| text.split('"').nth(1));
+        let declared: BTreeSet<&str> = keys.filter(|key| key.starts_with("flink-k8s.")).collect();
+        let listed: BTreeSet<&str> = TABLE.iter().map(|row| row.key()).collect();
+        assert_eq!(listed, declared);
     }
 }

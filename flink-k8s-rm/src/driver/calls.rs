@@ -45,9 +45,13 @@ pub(crate) enum Call {
     Deployment {
         reply: oneshot::Sender<Bytes>,
     },
-    /// Answered with nothing while the existing pods are not known.
+    /// Answered with nothing while we do not act or the existing pods are not known.
     Facts {
         reply: oneshot::Sender<Option<Vec<WorkerFacts>>>,
+    },
+    /// Whether we act, by the clock.
+    MayAct {
+        reply: oneshot::Sender<bool>,
     },
     Status {
         reply: oneshot::Sender<Status>,
@@ -108,7 +112,8 @@ impl ResourceManagerHandle {
         &self.metrics
     }
 
-    /// Every worker as a demand source needs to know it; `None` while the existing pods are not known.
+    /// Every worker as a demand source needs to know it; `None` while the existing pods are not known, and while
+    /// another resource manager acts.
     ///
     /// # Errors
     ///
@@ -143,6 +148,16 @@ impl ResourceManagerHandle {
     /// it carries out makes none while it does not.
     pub fn leading(&self) -> watch::Receiver<bool> {
         self.leading.clone()
+    }
+
+    /// Whether the resource manager acts at this moment. Other than [`leading`](Self::leading), it looks at the
+    /// clock, so that a process which was paused for longer than its lease gets no for an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ResourceManagerEnded`].
+    pub async fn may_act(&self) -> Result<bool, ResourceManagerEnded> {
+        self.ask(|reply| Call::MayAct { reply }).await
     }
 
     /// Says that the JobManager for which this resource manager works leads in Flink, so that another

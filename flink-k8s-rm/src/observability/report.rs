@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use flink_k8s_client::workers_report::{DepartureReport, WorkerReport, WorkersReport};
+use flink_k8s_client::workers_report::{
+    DepartureReport, JobDemandReport, LeadershipReport, WorkerReport, WorkersReport,
+};
 use jiff::Timestamp;
 
-use crate::driver::Status;
+use crate::driver::{LeadershipRole, LeadershipStatus, Status};
+use crate::rest_source::{JobDemand, RestSourceStatus};
 use crate::workers::{Departure, WorkerStatus};
 
-/// The status at this time, in the form of `/status`.
-pub(super) fn report(status: &Status, now: Timestamp) -> WorkersReport {
+/// The status at this time, in the form of `/status`; with what jobs want, where that is read from REST.
+pub(super) fn report(status: &Status, demand: Option<&RestSourceStatus>, now: Timestamp) -> WorkersReport {
     let started_at = before(now, status.uptime_seconds);
     let mut report = WorkersReport::new(status.cluster_id.clone(), status.namespace.clone(), now);
     report.started_at = Some(started_at);
+    report.leadership = leadership(&status.leadership);
+    if let Some(demand) = demand {
+        report.demand = demand.jobs.iter().map(of_job).collect();
+        report.demand_trouble = demand.trouble();
+    }
     report.api_server.is_well = status.is_ready();
     report.api_server.trouble = trouble(status);
     report.api_server.creates_under_way = status.creates_under_way;
@@ -28,6 +36,19 @@ pub(super) fn report(status: &Status, now: Timestamp) -> WorkersReport {
         .map(|departure| of_departure(departure, started_at))
         .collect();
     report
+}
+
+fn leadership(status: &LeadershipStatus) -> Option<LeadershipReport> {
+    if status.role == LeadershipRole::Alone {
+        return None;
+    }
+    let mut report = LeadershipReport::new(status.role == LeadershipRole::Leader);
+    report.leader.clone_from(&status.holder);
+    Some(report)
+}
+
+fn of_job(job: &JobDemand) -> JobDemandReport {
+    JobDemandReport::new(job.job_id.clone(), job.slots, job.why.to_owned())
 }
 
 fn trouble(status: &Status) -> Vec<String> {

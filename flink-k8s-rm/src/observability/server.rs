@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 use super::readiness::Readiness;
 use super::report::report;
 use crate::driver::ResourceManagerHandle;
+use crate::rest_source::RestSourceStatus;
 
 /// How many connections are served at the same time; others wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -54,6 +56,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug)]
 pub struct StatusServer {
     listener: TcpListener,
+    demand: Option<watch::Receiver<RestSourceStatus>>,
 }
 
 /// The port cannot be had.
@@ -69,6 +72,7 @@ pub struct BindStatusServerError {
 struct Context {
     manager: ResourceManagerHandle,
     readiness: Readiness,
+    demand: Option<watch::Receiver<RestSourceStatus>>,
 }
 
 impl StatusServer {
@@ -82,7 +86,15 @@ impl StatusServer {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| BindStatusServerError { port, source })?;
-        Ok(Self { listener })
+        let demand = None;
+        Ok(Self { listener, demand })
+    }
+
+    /// Shows in `/status` what jobs want, as this demand source sees it.
+    #[must_use]
+    pub fn with_demand(mut self, demand: watch::Receiver<RestSourceStatus>) -> Self {
+        self.demand = Some(demand);
+        self
     }
 
     /// The address that is listened on.
@@ -105,7 +117,11 @@ impl StatusServer {
         readiness: Readiness,
         shutdown: CancellationToken,
     ) {
-        let context = Arc::new(Context { manager, readiness });
+        let context = Arc::new(Context {
+            manager,
+            readiness,
+            demand: self.demand,
+        });
         let router = Router::new()
             .route("/healthz", get(health))
             .route("/readyz", get(ready))
@@ -168,7 +184,10 @@ async fn ready(State(context): State<Arc<Context>>) -> Response {
 
 async fn status(State(context): State<Arc<Context>>) -> Response {
     match timeout(LOOP_LIMIT, context.manager.status()).await {
-        Ok(Ok(status)) => Json(report(&status, Timestamp::now())).into_response(),
+        Ok(Ok(status)) => {
+            let demand = context.demand.as_ref().map(|demand| demand.borrow().clone());
+            Json(report(&status, demand.as_ref(), Timestamp::now())).into_response()
+        }
         Ok(Err(ended)) => unavailable(&ended.to_string()),
         Err(_) => unavailable(STUCK),
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::observer::{ObserveError, Observer};
-use crate::driver::chain;
+use crate::driver::{ResourceManagerHandle, chain};
 use crate::runner_client::{FreezeId, Runner, RunnerError};
 
 /// How long the JobManager may take to answer while a TaskManager is frozen; less than a runner freezes it for.
@@ -39,6 +39,8 @@ pub(super) enum ReleaseError {
     Runner(#[from] RunnerError),
     #[error("the JobManager did not say whether it is idle")]
     Check(#[from] ObserveError),
+    #[error("this resource manager does not lead any more")]
+    NotLeading,
 }
 
 /// Freezes the worker, asks whether it is idle, and releases or thaws it. After a failure the worker runs on,
@@ -46,12 +48,18 @@ pub(super) enum ReleaseError {
 pub(super) async fn freeze_check_act(
     runner: &Runner,
     observer: &Observer,
+    manager: &ResourceManagerHandle,
     name: &PodName,
 ) -> Result<Verdict, ReleaseError> {
     let started = Instant::now();
     let freeze = runner.freeze().await?;
     let checked = timeout(CHECK_TIMEOUT, observer.is_releasable(name)).await;
     match checked.unwrap_or(Err(ObserveError::TooSlow(CHECK_TIMEOUT))) {
+        // Another resource manager may have made plans for this worker since ours.
+        Ok(true) if !manager.may_act().await.unwrap_or(false) => {
+            thaw(runner, freeze, name).await;
+            Err(ReleaseError::NotLeading)
+        }
         Ok(true) => match runner.release(freeze).await {
             Ok(()) => Ok(Verdict::Released {
                 window: started.elapsed(),

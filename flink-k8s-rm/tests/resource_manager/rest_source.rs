@@ -14,6 +14,7 @@ use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use flink_k8s_rm::bearer_token::BearerToken;
 use flink_k8s_rm::driver::{ResourceManager, ResourceManagerOptions};
+use flink_k8s_rm::leadership::{HolderIdentity, LeadershipOptions};
 use flink_k8s_rm::rest_source::{RestSource, RestSourceOptions, RestSourceStatus};
 use flink_k8s_rm::runner_client::RunnerClient;
 use flink_k8s_rm::slot_planner::PlannerPolicy;
@@ -141,14 +142,22 @@ struct Trial {
     flink: FakeFlink,
     cluster: FakeCluster,
     status: watch::Receiver<RestSourceStatus>,
+    leading: watch::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
 async fn trial(flink: FakeFlink) -> Trial {
+    trial_on(flink, FakeCluster::default(), None).await
+}
+
+/// A trial that takes part, under this name, in the election of the cluster.
+async fn trial_on(flink: FakeFlink, cluster: FakeCluster, candidate: Option<&str>) -> Trial {
     flink_k8s_client::install_crypto_provider();
     let port = flink.serve().await;
-    let cluster = FakeCluster::default();
     let mut options = ResourceManagerOptions::new(CLUSTER_ID.parse().unwrap(), "default".parse().unwrap());
+    if let Some(name) = candidate {
+        options = options.with_leader_election(LeadershipOptions::default(), HolderIdentity::new(name));
+    }
     options.workers.start_delay = Duration::ZERO;
     let manager = ResourceManager::new(options, Arc::new(cluster.clone()), None, factory());
     let mut policy = PlannerPolicy::new(2);
@@ -167,12 +176,14 @@ async fn trial(flink: FakeFlink) -> Trial {
     let source = RestSource::new(options, rest, manager.handle(), runners, request_of);
     let status = source.status();
     let shutdown = CancellationToken::new();
+    let leading = manager.handle().leading();
     tokio::spawn(manager.run(shutdown.clone()));
     tokio::spawn(source.run(shutdown.clone()));
     Trial {
         flink,
         cluster,
         status,
+        leading,
         shutdown,
     }
 }
@@ -265,13 +276,43 @@ async fn bounds_hold_and_what_they_keep_from_being_met_is_told() {
         trial.status.borrow().slots.unmet == 94
     })
     .await;
-    assert_eq!(trial.cluster.pods().len(), 3);
+    // What is unmet is told before the pods are asked for.
+    eventually("three pods are created", async || trial.cluster.pods().len() == 3).await;
     let problems = trial.status.borrow().setting_problems.clone();
     assert_eq!(
         problems[0].key, "resourcemanager.standalone.start-up-time",
         "what is missing is named"
     );
     trial.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn only_who_holds_the_lease_looks_at_the_job_manager_and_plans() {
+    let (cluster, wanting) = (FakeCluster::default(), FakeFlink::default());
+    wanting.state().wanted = 2;
+    let first = trial_on(wanting, cluster.clone(), Some("first")).await;
+    eventually("the first one makes a pod", async || cluster.pods().len() == 1).await;
+    assert_eq!(first.status.borrow().jobs[0].slots, 2);
+
+    let eager = FakeFlink::default();
+    eager.state().wanted = 6;
+    let second = trial_on(eager.clone(), cluster.clone(), Some("second")).await;
+    let reads = cluster.lease_calls().0;
+    eventually("the second one sees the lease", async || {
+        cluster.lease_calls().0 > reads
+    })
+    .await;
+    assert!(!*second.leading.borrow());
+    assert!(
+        eager.state().requests.is_empty(),
+        "who does not lead asks nothing"
+    );
+    assert_eq!(cluster.pods().len(), 1);
+
+    first.shutdown.cancel();
+    eventually("the second one takes over", async || cluster.pods().len() == 3).await;
+    assert!(*second.leading.borrow());
+    second.shutdown.cancel();
 }
 
 #[tokio::test]

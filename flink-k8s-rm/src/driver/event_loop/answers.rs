@@ -64,7 +64,11 @@ impl Driver {
                 }
             }
             Call::Facts { reply } => {
-                let _ = reply.send(self.workers.facts());
+                let facts = self.leads().then(|| self.workers.facts());
+                let _ = reply.send(facts.flatten());
+            }
+            Call::MayAct { reply } => {
+                let _ = reply.send(self.leads());
             }
             Call::Status { reply } => {
                 let _ = reply.send(self.status());
