@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
@@ -155,6 +157,7 @@ pub fn of_job_manager(
     } else {
         // How the job of an application ended is written there.
         permissions.extend(all_of("apps", "deployments", &["patch"]));
+        permissions.extend(all_of("", "events", &["create", "patch"]));
         let is_rest = configuration.get(&DEMAND_SOURCE)? == DemandSourceKind::Rest;
         if is_rest || elects_leader_beside_job_managers(configuration)? {
             let verbs = ["get", "create", "update"];
@@ -254,6 +257,46 @@ pub fn job_manager_manifest(
     Ok(documents.join("---\n"))
 }
 
+/// What lets the JobManager of a cluster with this configuration see nodes, as YAML for `kubectl apply -f`: a
+/// `ClusterRole` and a `ClusterRoleBinding`, because nodes are in no namespace. With it the resource manager
+/// recognises dead nodes; without, it works all the same.
+///
+/// # Errors
+///
+/// When the value of an option cannot be read.
+pub fn node_reader_manifest(
+    configuration: &FlinkConfiguration,
+    namespace: &Namespace,
+) -> Result<String, BoxError> {
+    let service_account: String = configuration.get(&JOB_MANAGER_SERVICE_ACCOUNT)?;
+    let role_name = "flink-k8s-node-reader";
+    let of_cluster = |name: String| ObjectMeta {
+        name: Some(name),
+        ..ObjectMeta::default()
+    };
+    let role = ClusterRole {
+        metadata: of_cluster(role_name.to_owned()),
+        rules: Some(rules(&[
+            Permission::new("list", "", "nodes"),
+            Permission::new("watch", "", "nodes"),
+        ])),
+        ..ClusterRole::default()
+    };
+    let RoleBinding {
+        mut role_ref,
+        subjects,
+        ..
+    } = role_binding(role_name, namespace, &service_account);
+    "ClusterRole".clone_into(&mut role_ref.kind);
+    // The service accounts of other namespaces have bindings of their own.
+    let binding = ClusterRoleBinding {
+        metadata: of_cluster(format!("{role_name}-{namespace}-{service_account}")),
+        role_ref,
+        subjects,
+    };
+    Ok([document(&role)?, document(&binding)?].join("---\n"))
+}
+
 /// A Role with these permissions as YAML for `kubectl apply -f`.
 ///
 /// # Errors
@@ -350,6 +393,28 @@ mod tests {
         let available = of_job_manager(&configuration(&[("high-availability.type", "kubernetes")])).unwrap();
         assert!(available.contains(&Permission::new("patch", "", "configmaps")));
         assert!(available.contains(&Permission::new("update", "coordination.k8s.io", "leases")));
+    }
+
+    #[test]
+    fn nodes_are_read_through_a_cluster_role_that_is_bound_to_one_service_account() {
+        let own = configuration(&[("kubernetes.service-account", "flink")]);
+        let yaml = node_reader_manifest(&own, &"team-a".parse().unwrap()).unwrap();
+        for part in [
+            "kind: ClusterRole\n",
+            "kind: ClusterRoleBinding\nmetadata:\n  name: flink-k8s-node-reader-team-a-flink\n",
+            "- nodes\n",
+            "  namespace: team-a\n",
+        ] {
+            assert!(yaml.contains(part), "{part} is missing in\n{yaml}");
+        }
+    }
+
+    #[test]
+    fn events_are_published_by_our_resource_manager_only() {
+        let publish = Permission::new("create", "", "events");
+        assert!(of_job_manager(&configuration(&[])).unwrap().contains(&publish));
+        let of_flink = configuration(&[("flink-k8s.resource-manager", "flink")]);
+        assert!(!of_job_manager(&of_flink).unwrap().contains(&publish));
     }
 
     #[test]

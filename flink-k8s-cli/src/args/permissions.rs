@@ -18,6 +18,9 @@ pub(crate) struct RbacArguments {
     /// Whose rights
     #[arg(long = "for", value_enum, value_name = "SUBJECT", default_value_t = RbacSubject::Jobmanager)]
     pub(crate) subject: RbacSubject,
+    /// Also print the cluster-wide role by which the JobManager sees nodes, and so recognises dead ones sooner
+    #[arg(long)]
+    pub(crate) with_nodes: bool,
     #[command(flatten)]
     pub(crate) dynamic: DynamicProperties,
 }

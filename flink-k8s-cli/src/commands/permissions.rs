@@ -69,7 +69,16 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
         .namespace()
         .clone();
     let yaml = match arguments.subject {
-        RbacSubject::Jobmanager => permissions::job_manager_manifest(&configuration, &namespace),
+        RbacSubject::Jobmanager => {
+            let role = permissions::job_manager_manifest(&configuration, &namespace);
+            match role {
+                Ok(role) if arguments.with_nodes => {
+                    permissions::node_reader_manifest(&configuration, &namespace)
+                        .map(|nodes| format!("{role}---\n{nodes}"))
+                }
+                role => role,
+            }
+        }
         RbacSubject::User => {
             let needed = permissions::of_user(UserTask::ALL);
             permissions::role_manifest(USER_ROLE, &namespace, &needed)
