@@ -208,6 +208,18 @@ pub(crate) struct RunArguments {
     /// Return as soon as the job is submitted, and print its id
     #[arg(short, long)]
     pub(crate) detached: bool,
+    #[command(flatten)]
+    pub(crate) restore: RestoreArguments,
+    /// The job's jar on this machine
+    pub(crate) jar: PathBuf,
+    /// Arguments of the job's main method, passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) program_arguments: Vec<String>,
+}
+
+/// From which state a job starts, on every command that starts one.
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArguments {
     /// Start from this savepoint or checkpoint
     #[arg(
         short = 's',
@@ -224,11 +236,6 @@ pub(crate) struct RunArguments {
         requires = "from_savepoint"
     )]
     pub(crate) allow_non_restored_state: bool,
-    /// The job's jar on this machine
-    pub(crate) jar: PathBuf,
-    /// Arguments of the job's main method, passed on as they are
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
-    pub(crate) program_arguments: Vec<String>,
 }
 
 /// Where a job runs.

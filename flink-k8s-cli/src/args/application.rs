@@ -7,7 +7,10 @@ use flink_k8s_core::configuration::OptionValue as _;
 use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::job_id::JobId;
 
-use super::{DryRun, DynamicProperties, OutputFormat, SessionListArguments, SessionStopArguments, duration};
+use super::{
+    DryRun, DynamicProperties, OutputFormat, RestoreArguments, SessionListArguments, SessionStopArguments,
+    duration,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApplicationCommand {
@@ -41,22 +44,8 @@ pub(crate) struct ApplicationArguments {
     /// Default parallelism of the job
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) parallelism: Option<u32>,
-    /// Start from this savepoint or checkpoint
-    #[arg(
-        short = 's',
-        long = "from-savepoint",
-        visible_alias = "fromSavepoint",
-        value_name = "PATH"
-    )]
-    pub(crate) from_savepoint: Option<String>,
-    /// Skip state of the savepoint that no operator takes
-    #[arg(
-        short = 'n',
-        long,
-        visible_alias = "allowNonRestoredState",
-        requires = "from_savepoint"
-    )]
-    pub(crate) allow_non_restored_state: bool,
+    #[command(flatten)]
+    pub(crate) restore: RestoreArguments,
     /// The id of the job, 32 hexadecimal digits [default: chosen at random; with high availability, Flink's rule]
     #[arg(long, value_name = "ID")]
     pub(crate) job_id: Option<JobId>,

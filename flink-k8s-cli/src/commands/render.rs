@@ -67,10 +67,16 @@ pub(crate) fn application(
             deployment_options::PARALLELISM.key,
             arguments.parallelism.map(|parallelism| parallelism.to_string()),
         ),
-        (deployment_options::SAVEPOINT_PATH.key, arguments.from_savepoint),
+        (
+            deployment_options::SAVEPOINT_PATH.key,
+            arguments.restore.from_savepoint,
+        ),
         (
             deployment_options::SAVEPOINT_IGNORE_UNCLAIMED_STATE.key,
-            arguments.allow_non_restored_state.then(|| "true".to_owned()),
+            arguments
+                .restore
+                .allow_non_restored_state
+                .then(|| "true".to_owned()),
         ),
         (
             deployment_options::FIXED_JOB_ID.key,

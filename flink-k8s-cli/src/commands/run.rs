@@ -84,8 +84,10 @@ fn jar_run(arguments: &RunArguments) -> JarRun {
     if let Some(parallelism) = arguments.parallelism {
         run = run.with_parallelism(parallelism);
     }
-    match &arguments.from_savepoint {
-        Some(path) if arguments.allow_non_restored_state => run.with_savepoint_dropping_unclaimed_state(path),
+    match &arguments.restore.from_savepoint {
+        Some(path) if arguments.restore.allow_non_restored_state => {
+            run.with_savepoint_dropping_unclaimed_state(path)
+        }
         Some(path) => run.with_savepoint(path),
         None => run,
     }
