@@ -134,14 +134,18 @@ mod tests {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let found = processes(directory.path());
-        assert_eq!(
-            found
-                .iter()
-                .map(|process| process.pid.cast_unsigned())
-                .collect::<Vec<_>>(),
-            [child.id()]
-        );
+        let expected = [Leftover {
+            pid: child.id().cast_signed(),
+            command: "sleep 1000".to_owned(),
+        }];
+        // The kernel shows a new process before it shows its environment and its command line.
+        tokio::time::timeout(Duration::from_mins(1), async {
+            while processes(directory.path()) != expected {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await
+        .unwrap();
         let error = wait_until_none(directory.path(), Duration::ZERO, &interrupt)
             .await
             .unwrap_err();
