@@ -3,6 +3,7 @@
 pub(crate) mod application;
 pub(crate) mod compatible;
 pub(crate) mod jobs;
+pub(crate) mod looking;
 pub(crate) mod offline;
 pub(crate) mod permissions;
 pub(crate) mod spelling;
@@ -18,6 +19,7 @@ use flink_k8s_core::job_id::JobId;
 
 use self::application::ApplicationCommand;
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
+use self::looking::{ExplainArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
 use self::workers::WorkersArguments;
@@ -64,8 +66,22 @@ pub(crate) enum Command {
     Application(ApplicationCommand),
     /// Upload a jar to a session cluster, run it there, and wait for its end
     Run(RunArguments),
-    /// List the jobs of a session cluster
+    /// List the jobs of a cluster, or of all clusters
+    #[command(
+        after_help = "Without a cluster, in an option or a configuration file, the jobs of all clusters of the \
+namespace are listed."
+    )]
     List(ListArguments),
+    /// Show one cluster on one screen: JobManagers, TaskManagers, jobs, recent Events
+    #[command(
+        after_help = "EXIT CODES: 0 the cluster is there, 1 it is not, 3 a failure outside. `explain` tells whether it is well."
+    )]
+    Status(StatusArguments),
+    /// Say why a cluster, or what of it, does not run, and what to do about it
+    #[command(
+        after_help = "EXIT CODES: 0 nothing is wrong, 1 something is, or it is still starting, 3 a failure outside."
+    )]
+    Explain(ExplainArguments),
     /// Show the TaskManagers of a cluster, and why each is where it is
     Workers(WorkersArguments),
     /// Cancel a job
@@ -120,7 +136,7 @@ pub(crate) enum SessionCommand {
 }
 
 /// Options of Flink, on every command that reads them.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct DynamicProperties {
     /// Set an option of Flink, such as -Dkubernetes.namespace=team-a; may be repeated
     #[arg(short = 'D', value_name = "KEY=VALUE", value_parser = property)]
@@ -181,6 +197,9 @@ pub(crate) struct SessionStopArguments {
 pub(crate) struct SessionListArguments {
     #[command(flatten)]
     pub(crate) dynamic: DynamicProperties,
+    /// List the clusters of all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
     /// Print the clusters as a table or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,
@@ -252,6 +271,9 @@ pub(crate) struct ListArguments {
     /// Also list jobs that have ended
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// List the jobs of all clusters in all namespaces
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
     /// Print the jobs as a table or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,

@@ -11,7 +11,9 @@ use flink_k8s_client::tunnel::Tunnel;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, common_options, kubernetes_options};
+use flink_k8s_core::kube_client::KubeClient as _;
 use flink_k8s_core::namespace::Namespace;
+use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::args::DynamicProperties;
 use crate::effective_configuration;
@@ -70,6 +72,24 @@ impl Connection {
                 .find(&kubernetes_options::CLUSTER_ID)?
                 .context("no cluster is named: give -Dkubernetes.cluster-id=NAME")?
                 .parse()?),
+        }
+    }
+
+    /// The Deployments of the clusters of the namespace, or of all namespaces.
+    pub(crate) async fn clusters(&self, of_all_namespaces: bool) -> anyhow::Result<Vec<Deployment>> {
+        Ok(if of_all_namespaces {
+            self.kube.list_clusters_everywhere().await?
+        } else {
+            self.kube.list_clusters().await?
+        })
+    }
+
+    /// Where clusters are looked for, as the end of a sentence.
+    pub(crate) fn whereabouts(&self, of_all_namespaces: bool) -> String {
+        if of_all_namespaces {
+            "in all namespaces".to_owned()
+        } else {
+            format!("in namespace {}", self.namespace)
         }
     }
 

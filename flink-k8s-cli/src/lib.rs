@@ -5,6 +5,7 @@ mod commands;
 mod connection;
 mod effective_configuration;
 mod hints;
+mod observation;
 mod outcome;
 mod printer;
 
@@ -51,6 +52,8 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
         Command::Workers(arguments) => commands::workers::run(&printer, arguments).await,
         Command::List(arguments) => commands::list::run(&printer, arguments).await,
+        Command::Status(arguments) => commands::status::run(&printer, arguments).await,
+        Command::Explain(arguments) => commands::explain::run(&printer, arguments).await,
         Command::Cancel(arguments) => commands::cancel::run(&printer, arguments).await,
         Command::Stop(arguments) => commands::stop::stop(&printer, arguments).await,
         Command::Savepoint(arguments) => commands::stop::savepoint(&printer, arguments).await,

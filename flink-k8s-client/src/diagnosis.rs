@@ -1,347 +1,262 @@
-//! Why a JobManager does not run: one cause, and the end of its log.
+//! Why a cluster does not run, or does not get on: one cause, what else was found, and what to do about it.
+//!
+//! [`look`] collects [`ClusterFacts`] from Kubernetes, from Flink's REST endpoint and from the resource manager;
+//! [`diagnose`] turns facts into a [`Diagnosis`] and is pure.
 
-use std::error::Error;
+mod exit_code;
+mod facts;
+mod job_manager;
+mod jobs;
+mod look;
+mod pods;
+mod program_failure;
+mod refusal;
+mod task_managers;
+
 use std::fmt;
 
-use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::kube_client::{ContainerRun, KubeClient};
-use flink_k8s_core::pod_name::PodName;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use serde::Serialize;
 
-use crate::tunnel::is_ready;
+pub use facts::{ClusterFacts, RestFacts, is_about, time_of};
+pub use look::{LookAt, look};
+pub use program_failure::ProgramFailure;
 
-/// How many lines of the log a diagnosis has.
-const LOG_LINES: u32 = 20;
-/// Reasons of waiting that belong to a normal start.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-/// Reasons of waiting that do not end before somebody changes the cluster's or the pod's definition.
-const STUCK: [&str; 7] = [
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImageInspectError",
-    "ImagePullBackOff",
-    "InvalidImageName",
-];
-
-/// The most likely cause, with the end of the JobManager's log. Prints as one text: the cause, and below
-/// it the lines of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was found out about a cluster. Prints as one text: the cause with its evidence, then the rest.
+///
+/// ```
+/// # use flink_k8s_client::diagnosis::{ClusterFacts, ClusterHealth, diagnose};
+/// let facts = ClusterFacts::new("orders".parse()?, "team-a".parse()?);
+/// let diagnosis = diagnose(&facts);
+/// assert_eq!(diagnosis.health(), ClusterHealth::Troubled);
+/// assert_eq!(diagnosis.cause().unwrap().reason, "the cluster has no Deployment");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Diagnosis {
-    /// The cause.
-    pub cause: Cause,
-    /// The last lines of the log, oldest first; none when no container has run.
-    pub log: Vec<String>,
+    /// The cluster.
+    pub cluster_id: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Everything that was found, the most likely cause first.
+    pub findings: Vec<Finding>,
 }
 
-/// What keeps a JobManager from running.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One thing that was found, about one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Cause {
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What kind of thing it is.
+    pub problem: Problem,
+    /// What it is about, such as `pod orders-7d9f8-x2x4z`.
+    pub object: String,
+    /// What is wrong, as a sentence without a full stop.
+    pub reason: String,
+    /// What shows it: the words of Kubernetes, Events, exceptions.
+    pub evidence: Vec<String>,
+    /// The last lines of the log of the container that it is about, oldest first.
+    pub log: Vec<String>,
+    /// What to do about it, if there is something.
+    pub advice: Option<String>,
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Severity {
+    /// It usually stays until somebody changes something.
+    Stuck,
+    /// It is in the way, and may pass by itself: a node may come, a container may start the next time.
+    Trouble,
+    /// A normal step on the way up, which is not done yet.
+    Starting,
+    /// In nobody's way.
+    Notice,
+}
+
+/// The kinds of findings. The names in JSON do not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Problem {
     /// Kubernetes could not be asked.
-    Unknown {
-        /// Why not.
-        message: String,
-    },
+    KubernetesUnreadable,
     /// The cluster has no Deployment.
-    NoDeployment {
-        /// Its name.
-        name: String,
-    },
-    /// Kubernetes refuses to create the pod: quota, missing service account, admission.
-    PodsRefused {
-        /// Its words.
-        message: String,
-    },
-    /// There is no pod yet, and no reason is known.
-    NoPod,
-    /// No node can take the pod.
-    Unschedulable {
-        /// The pod.
-        pod: String,
-        /// The scheduler's words.
-        message: String,
-    },
-    /// A container waits and has not run before: image, configuration, volumes.
-    Waiting {
-        /// The pod.
-        pod: String,
-        /// The container.
-        container: String,
-        /// Kubernetes' reason, such as `ImagePullBackOff`.
-        reason: String,
-        /// Kubernetes' words.
-        message: String,
-    },
-    /// A container ended; it may be started again and again.
-    Terminated {
-        /// The pod.
-        pod: String,
-        /// The container.
-        container: String,
-        /// What it exited with; 128 + n after signal n.
-        exit_code: i32,
-        /// Kubernetes' reason, such as `OOMKilled` or `Error`.
-        reason: String,
-        /// How often it was started again.
-        restarts: i32,
-    },
-    /// The pod as a whole failed, for instance because it was evicted.
-    PodFailed {
-        /// The pod.
-        pod: String,
-        /// Kubernetes' reason.
-        reason: String,
-        /// Kubernetes' words.
-        message: String,
-    },
-    /// The pod starts, and nothing is wrong so far.
-    Starting {
-        /// The pod.
-        pod: String,
-    },
-    /// The pod runs and is ready; the JobManager in it has not opened REST, or cannot be reached.
-    Running {
-        /// The pod.
-        pod: String,
-    },
+    NoCluster,
+    /// The cluster is being removed.
+    BeingRemoved,
+    /// The namespace's quota leaves no room for a pod.
+    QuotaExhausted,
+    /// The service account of a pod does not exist.
+    ServiceAccountMissing,
+    /// Admission refuses a pod, or the rights to create it are missing.
+    PodRefused,
+    /// A pod is wanted and does not exist yet.
+    PodMissing,
+    /// No node can take a pod.
+    Unschedulable,
+    /// The image of a container cannot be had.
+    ImageUnavailable,
+    /// A container cannot be made from its definition.
+    ContainerNotCreated,
+    /// A volume cannot be mounted.
+    VolumeNotMounted,
+    /// A container used more memory than its limit.
+    OutOfMemory,
+    /// A program found its state storage, or that of high availability, unreachable.
+    StorageUnreachable,
+    /// A program ended by itself, once or again and again.
+    Crashed,
+    /// A pod was ended from outside, for instance because its node was short of memory.
+    PodFailed,
+    /// A pod starts, and nothing is wrong so far.
+    Starting,
+    /// The JobManager answers and has no leader.
+    NoLeader,
+    /// The JobManager's pod is ready and its REST endpoint does not answer.
+    RestSilent,
+    /// The resource manager cannot work as it should.
+    ResourceManagerTrouble,
+    /// TaskManagers are wanted and are not created.
+    WorkersDelayed,
+    /// Jobs wait for slots.
+    SlotsMissing,
+    /// Jobs fail and start again.
+    JobRestarting,
+    /// A container that runs was started again before.
+    Restarted,
 }
 
-impl Cause {
-    /// Whether this usually stays so until somebody changes something.
+/// A cluster's state in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ClusterHealth {
+    /// Nothing is in the way.
+    Healthy,
+    /// It is on its way, and nothing is wrong so far.
+    Starting,
+    /// Something is wrong.
+    Troubled,
+}
+
+/// Turns facts into findings and puts the most likely cause first: what keeps the JobManager from running comes
+/// before what keeps TaskManagers, and that before jobs that wait for them.
+pub fn diagnose(facts: &ClusterFacts) -> Diagnosis {
+    let mut findings = job_manager::findings(facts);
+    findings.extend(task_managers::findings(facts));
+    findings.extend(jobs::findings(facts));
+    // Stable: within a severity the order above, which is that of cause and effect.
+    findings.sort_by_key(|finding| finding.severity.max(Severity::Trouble));
+    Diagnosis {
+        cluster_id: facts.cluster_id.to_string(),
+        namespace: facts.namespace.to_string(),
+        findings,
+    }
+}
+
+impl Diagnosis {
+    /// The most likely cause of what is wrong; while nothing is wrong, what is not done yet.
+    pub fn cause(&self) -> Option<&Finding> {
+        let first = self.findings.first();
+        first.filter(|finding| finding.severity < Severity::Notice)
+    }
+
+    /// The state of the cluster in one word.
+    pub fn health(&self) -> ClusterHealth {
+        match self.cause().map(|cause| cause.severity) {
+            Some(Severity::Stuck | Severity::Trouble) => ClusterHealth::Troubled,
+            Some(Severity::Starting) => ClusterHealth::Starting,
+            Some(Severity::Notice) | None => ClusterHealth::Healthy,
+        }
+    }
+
+    /// What was found besides the cause.
+    pub fn further(&self) -> &[Finding] {
+        &self.findings[usize::from(self.cause().is_some())..]
+    }
+
+    /// Whether the cause usually stays until somebody changes something.
     pub fn is_hopeless(&self) -> bool {
-        match self {
-            Self::NoDeployment { .. } | Self::PodsRefused { .. } => true,
-            Self::Waiting { reason, .. } => STUCK.contains(&reason.as_str()),
-            Self::Terminated { restarts, .. } => *restarts >= 2,
-            Self::Unknown { .. }
-            | Self::NoPod
-            // An autoscaler may bring a node.
-            | Self::Unschedulable { .. }
-            | Self::PodFailed { .. }
-            | Self::Starting { .. }
-            | Self::Running { .. } => false,
-        }
-    }
-
-    fn pod(&self) -> Option<&str> {
-        match self {
-            Self::Unschedulable { pod, .. }
-            | Self::Waiting { pod, .. }
-            | Self::Terminated { pod, .. }
-            | Self::PodFailed { pod, .. }
-            | Self::Starting { pod }
-            | Self::Running { pod } => Some(pod),
-            Self::Unknown { .. } | Self::NoDeployment { .. } | Self::PodsRefused { .. } | Self::NoPod => None,
-        }
+        self.cause()
+            .is_some_and(|cause| cause.severity == Severity::Stuck)
     }
 }
 
-impl fmt::Display for Cause {
+impl Finding {
+    fn new(
+        severity: Severity,
+        problem: Problem,
+        object: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity,
+            problem,
+            object: object.into(),
+            reason: reason.into(),
+            evidence: Vec::new(),
+            log: Vec::new(),
+            advice: None,
+        }
+    }
+
+    fn with_evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        for line in evidence {
+            // What the reason quotes need not be said again.
+            if !line.is_empty() && !self.reason.contains(&line) && !self.evidence.contains(&line) {
+                self.evidence.push(line);
+            }
+        }
+        self
+    }
+
+    fn with_log(mut self, log: Vec<String>) -> Self {
+        self.log = log;
+        self
+    }
+
+    fn with_advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+/// The reason, and below it the evidence, the end of the log and the advice.
+impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown { message } => write!(formatter, "Kubernetes cannot be asked why: {message}"),
-            Self::NoDeployment { name } => write!(formatter, "its Deployment {name} does not exist"),
-            Self::PodsRefused { message } => {
-                write!(formatter, "Kubernetes refuses to create its pod: {message}")
-            }
-            Self::NoPod => formatter.write_str("Kubernetes has not created its pod yet"),
-            Self::Unschedulable { pod, message } => {
-                write!(formatter, "no node can take pod {pod}: {message}")
-            }
-            Self::Waiting {
-                pod,
-                container,
-                reason,
-                message,
-            } if message.is_empty() => {
-                write!(formatter, "container {container} of pod {pod} waits: {reason}")
-            }
-            Self::Waiting {
-                pod,
-                container,
-                reason,
-                message,
-            } => {
-                write!(
-                    formatter,
-                    "container {container} of pod {pod} waits: {reason}: {message}"
-                )
-            }
-            Self::Terminated {
-                pod,
-                container,
-                exit_code,
-                reason,
-                restarts,
-            } => {
-                write!(
-                    formatter,
-                    "container {container} of pod {pod} ended with exit code {exit_code} ({reason})"
-                )?;
-                match restarts {
-                    0 => Ok(()),
-                    1 => formatter.write_str(" and was started again once"),
-                    more => write!(formatter, " and was started again {more} times"),
-                }
-            }
-            Self::PodFailed { pod, reason, message } => {
-                write!(formatter, "pod {pod} failed: {reason}: {message}")
-            }
-            Self::Starting { pod } => write!(formatter, "pod {pod} is still starting"),
-            Self::Running { pod } => {
-                write!(formatter, "pod {pod} runs, but its REST endpoint does not answer")
-            }
+        write!(formatter, "{}", self.reason)?;
+        for line in self.evidence.iter().flat_map(|evidence| evidence.lines()) {
+            write!(formatter, "\n  {line}")?;
+        }
+        if !self.log.is_empty() {
+            formatter.write_str("\n  the last lines of its log:")?;
+        }
+        for line in &self.log {
+            write!(formatter, "\n    {line}")?;
+        }
+        match &self.advice {
+            Some(advice) => write!(formatter, "\n  what to do: {advice}"),
+            None => Ok(()),
         }
     }
 }
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.cause)?;
-        if !self.log.is_empty() {
-            formatter.write_str("\nthe last lines of its log:")?;
+        match self.cause() {
+            Some(cause) => write!(formatter, "{cause}")?,
+            None => formatter.write_str("nothing is wrong")?,
         }
-        self.log
-            .iter()
-            .try_for_each(|line| write!(formatter, "\n  {line}"))
-    }
-}
-
-/// Looks for the cause, and reads the end of the log of the container that it concerns.
-pub async fn diagnose_job_manager(kube: &dyn KubeClient, cluster_id: &ClusterId) -> Diagnosis {
-    let cause = find_cause(kube, cluster_id).await;
-    let run = match &cause {
-        // While a container waits to be started again, there may be nothing but its previous run.
-        Cause::Terminated { .. } => Some([ContainerRun::Current, ContainerRun::Previous]),
-        Cause::PodFailed { .. } | Cause::Running { .. } => Some([ContainerRun::Current; 2]),
-        _ => None,
-    };
-    let pod = cause.pod().and_then(|pod| pod.parse::<PodName>().ok());
-    let log = match (run, pod) {
-        (Some(runs), Some(pod)) => read_log(kube, &pod, runs).await,
-        _ => Vec::new(),
-    };
-    Diagnosis { cause, log }
-}
-
-/// Looks for the cause alone.
-pub async fn find_cause(kube: &dyn KubeClient, cluster_id: &ClusterId) -> Cause {
-    let pods = match kube.list_job_manager_pods(cluster_id).await {
-        Ok(pods) => pods,
-        Err(error) => {
-            return Cause::Unknown {
-                message: error.to_string(),
-            };
+        for finding in self.further() {
+            write!(formatter, "\nalso: {finding}")?;
         }
-    };
-    let living = pods
-        .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    if let Some(pod) = living.max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0)) {
-        return cause_in_pod(pod);
-    }
-    match kube.find_deployment(cluster_id).await {
-        Ok(Some(deployment)) => refusal_of_pods(&deployment).unwrap_or(Cause::NoPod),
-        Ok(None) => Cause::NoDeployment {
-            name: cluster_id.deployment_name().to_owned(),
-        },
-        Err(error) => Cause::Unknown {
-            message: error.to_string(),
-        },
-    }
-}
-
-async fn read_log(kube: &dyn KubeClient, pod: &PodName, runs: [ContainerRun; 2]) -> Vec<String> {
-    for run in runs {
-        match kube.read_pod_log(pod, run, LOG_LINES).await {
-            Ok(log) if !log.trim().is_empty() => return log.lines().map(str::to_owned).collect(),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%pod, error = &error as &dyn Error, "a diagnosis goes without the log");
-            }
-        }
-    }
-    Vec::new()
-}
-
-fn refusal_of_pods(deployment: &Deployment) -> Option<Cause> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions
-        .iter()
-        .find(|found| found.type_ == "ReplicaFailure" && found.status == "True")?;
-    Some(Cause::PodsRefused {
-        message: failure.message.clone().unwrap_or_default(),
-    })
-}
-
-fn cause_in_pod(pod: &Pod) -> Cause {
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let Some(status) = &pod.status else {
-        return Cause::Starting { pod: name };
-    };
-    let mut conditions = status.conditions.iter().flatten();
-    if let Some(unscheduled) =
-        conditions.find(|found| found.type_ == "PodScheduled" && found.status == "False")
-    {
-        return Cause::Unschedulable {
-            pod: name,
-            message: unscheduled.message.clone().unwrap_or_default(),
-        };
-    }
-    let init = status.init_container_statuses.iter().flatten();
-    let mut containers = init.chain(status.container_statuses.iter().flatten());
-    if let Some(cause) = containers.find_map(|container| cause_in_container(&name, container)) {
-        return cause;
-    }
-    if status.phase.as_deref() == Some("Failed") {
-        return Cause::PodFailed {
-            pod: name,
-            reason: status.reason.clone().unwrap_or_else(|| "Failed".to_owned()),
-            message: status.message.clone().unwrap_or_default(),
-        };
-    }
-    if is_ready(pod) {
-        Cause::Running { pod: name }
-    } else {
-        Cause::Starting { pod: name }
-    }
-}
-
-fn cause_in_container(pod: &str, status: &ContainerStatus) -> Option<Cause> {
-    let state = status.state.as_ref()?;
-    let last = status
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let terminated = |ended: &ContainerStateTerminated| Cause::Terminated {
-        pod: pod.to_owned(),
-        container: status.name.clone(),
-        exit_code: ended.exit_code,
-        reason: ended
-            .reason
-            .clone()
-            .unwrap_or_else(|| "no reason given".to_owned()),
-        restarts: status.restart_count,
-    };
-    if let Some(ended) = &state.terminated {
-        return (ended.exit_code != 0).then(|| terminated(ended));
-    }
-    let waiting = state.waiting.as_ref()?;
-    let reason = waiting.reason.clone().unwrap_or_default();
-    match last {
-        // `CrashLoopBackOff` only says that it ended before; how it ended says more.
-        Some(ended) => Some(terminated(ended)),
-        None if reason.is_empty() || STARTING.contains(&reason.as_str()) => None,
-        None => Some(Cause::Waiting {
-            pod: pod.to_owned(),
-            container: status.name.clone(),
-            reason,
-            message: waiting.message.clone().unwrap_or_default(),
-        }),
+        Ok(())
     }
 }
 

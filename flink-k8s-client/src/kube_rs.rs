@@ -100,6 +100,23 @@ impl KubeRsClient {
         }
     }
 
+    /// The Deployments of all native Flink clusters in all namespaces, whoever made them. The user needs the right to
+    /// list Deployments in the whole Kubernetes cluster.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`]; its namespace is that of this client.
+    pub async fn list_clusters_everywhere(&self) -> Result<Vec<Deployment>, ReadError> {
+        let everywhere = Request::new(Deployment::url_path(&(), None));
+        let selector = format!("{}={}", labels::TYPE, labels::NATIVE_TYPE);
+        let request = everywhere.list(&ListParams::default().labels(&selector));
+        let listed: Result<ObjectList<Deployment>, CallError> =
+            call(&self.client, request, LIST_TIMEOUT).await;
+        let what = "the Deployments of Flink clusters in all namespaces";
+        let listed = listed.map_err(|error| read_error(what, &self.namespace, error))?;
+        Ok(listed.items)
+    }
+
     fn requests<K: kube::Resource<DynamicType = ()>>(&self) -> Request {
         Request::new(K::url_path(&(), Some(self.namespace.as_str())))
     }
@@ -377,6 +394,11 @@ impl KubeClient for KubeRsClient {
             Ok(_) | Err(CreateObjectError::AlreadyExists { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn list_events(&self) -> Result<Vec<Event>, ReadError> {
+        let listed = self.list::<Event>("").await;
+        listed.map_err(|error| read_error("the Events", &self.namespace, error))
     }
 
     fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent> {

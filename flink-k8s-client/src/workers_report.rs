@@ -177,6 +177,12 @@ pub struct DepartureReport {
     pub at: Timestamp,
     /// Why.
     pub why: String,
+    /// The kind of failure, such as `crashed`, if it was one.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// The last lines that it wrote, oldest first, where it failed and they are kept.
+    #[serde(default)]
+    pub log: Vec<String>,
 }
 
 impl WorkersReport {
@@ -229,9 +235,15 @@ impl WorkerReport {
 }
 
 impl DepartureReport {
-    /// A departure.
+    /// A departure that was no failure.
     pub fn new(name: String, at: Timestamp, why: String) -> Self {
-        Self { name, at, why }
+        Self {
+            name,
+            at,
+            why,
+            cause: None,
+            log: Vec::new(),
+        }
     }
 }
 

@@ -201,6 +201,17 @@ pub trait KubeClient: Send + Sync {
         Ok(())
     }
 
+    /// The Events of the namespace, in no order. Those of the last hour or so are kept by Kubernetes.
+    ///
+    /// Events are best effort: an implementation that has none returns none.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_events(&self) -> Result<Vec<Event>, ReadError> {
+        Ok(Vec::new())
+    }
+
     /// What happens to the TaskManager pods of this cluster, without end.
     ///
     /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are

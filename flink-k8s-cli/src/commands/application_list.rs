@@ -2,10 +2,9 @@
 
 use flink_k8s_core::application_outcome::{ApplicationOutcome, JOB_ID_ANNOTATION};
 use flink_k8s_core::job_manager::is_application;
-use flink_k8s_core::kube_client::KubeClient as _;
 use k8s_openapi::api::apps::v1::Deployment;
 
-use super::session_list::{age, ready};
+use super::session_list::{age, namespace, ready};
 use crate::args::{OutputFormat, SessionListArguments};
 use crate::connection::Connection;
 use crate::outcome::Outcome;
@@ -14,10 +13,10 @@ use crate::printer::{Printer, table};
 /// What stands where nothing is known.
 const UNKNOWN: &str = "-";
 
-/// Lists the application clusters of the namespace, whoever made them.
+/// Lists the application clusters of the namespace, or of all namespaces, whoever made them.
 pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.dynamic).await?;
-    let mut deployments = connection.kube.list_clusters().await?;
+    let mut deployments = connection.clusters(arguments.all_namespaces).await?;
     deployments.retain(is_application);
     match arguments.output {
         OutputFormat::Json => {
@@ -25,9 +24,17 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
             printer.data(serde_json::Value::from(clusters).to_string());
         }
         OutputFormat::Table if deployments.is_empty() => printer.talk(format!(
-            "there is no application cluster in namespace {}",
-            connection.namespace
+            "there is no application cluster {}",
+            connection.whereabouts(arguments.all_namespaces)
         )),
+        OutputFormat::Table if arguments.all_namespaces => {
+            let header = ["NAMESPACE", "NAME", "JOBMANAGERS", "JOB ID", "ENDED", "CREATED"];
+            let rows = deployments.iter().map(|deployment| {
+                let [name, job_managers, job_id, ended, created] = row(deployment);
+                [namespace(deployment), name, job_managers, job_id, ended, created]
+            });
+            printer.data(table(header, rows));
+        }
         OutputFormat::Table => {
             let header = ["NAME", "JOBMANAGERS", "JOB ID", "ENDED", "CREATED"];
             printer.data(table(header, deployments.iter().map(row)));
@@ -50,6 +57,7 @@ fn to_json(deployment: &Deployment) -> serde_json::Value {
     let outcome = outcome(deployment);
     serde_json::json!({
         "cluster-id": deployment.metadata.name,
+        "namespace": namespace(deployment),
         "job-managers": {"ready": ready, "wanted": wanted},
         "job-id": job_id(deployment),
         "job-state": outcome.as_ref().map(|outcome| &outcome.state),

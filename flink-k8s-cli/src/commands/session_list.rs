@@ -8,19 +8,24 @@ use crate::connection::Connection;
 use crate::outcome::Outcome;
 use crate::printer::{Printer, table};
 
-/// Lists the clusters of the namespace.
+/// Lists the clusters of the namespace, or of all namespaces.
 pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.dynamic).await?;
     let mut clusters = Vec::new();
-    for deployment in connection.kube.list_clusters().await? {
+    for deployment in connection.clusters(arguments.all_namespaces).await? {
         let Some(name) = deployment.metadata.name.clone() else {
             continue;
         };
-        let task_managers = match name.parse() {
-            Ok(cluster_id) => connection.kube.list_task_manager_pods(&cluster_id).await?.len(),
-            Err(_) => 0,
+        let namespace = namespace(&deployment);
+        let task_managers = match (name.parse(), namespace.parse()) {
+            (Ok(cluster_id), Ok(namespace)) => {
+                let kube = connection.kube.in_namespace(namespace);
+                kube.list_task_manager_pods(&cluster_id).await?.len()
+            }
+            _ => 0,
         };
         clusters.push(Cluster {
+            namespace,
             name,
             job_managers: ready(&deployment),
             task_managers,
@@ -34,9 +39,18 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
         }
         OutputFormat::Table if clusters.is_empty() => {
             printer.talk(format!(
-                "there is no cluster in namespace {}",
-                connection.namespace
+                "there is no cluster {}",
+                connection.whereabouts(arguments.all_namespaces)
             ));
+        }
+        OutputFormat::Table if arguments.all_namespaces => {
+            let header = ["NAMESPACE", "NAME", "JOBMANAGERS", "TASKMANAGERS", "CREATED"];
+            let rows = clusters.into_iter().map(|cluster| {
+                let namespace = cluster.namespace.clone();
+                let [name, job_managers, task_managers, created] = cluster.into_row();
+                [namespace, name, job_managers, task_managers, created]
+            });
+            printer.data(table(header, rows));
         }
         OutputFormat::Table => {
             let rows = clusters.into_iter().map(Cluster::into_row);
@@ -47,6 +61,7 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
 }
 
 struct Cluster {
+    namespace: String,
     name: String,
     job_managers: (i32, i32),
     task_managers: usize,
@@ -58,6 +73,7 @@ impl Cluster {
         let (ready, wanted) = self.job_managers;
         serde_json::json!({
             "cluster-id": self.name,
+            "namespace": self.namespace,
             "job-managers": {"ready": ready, "wanted": wanted},
             "task-managers": self.task_managers,
             "created": self.created,
@@ -73,6 +89,11 @@ impl Cluster {
             self.created,
         ]
     }
+}
+
+/// Where the cluster is.
+pub(super) fn namespace(deployment: &Deployment) -> String {
+    deployment.metadata.namespace.clone().unwrap_or_default()
 }
 
 /// How many JobManagers are ready, and how many are wanted.

@@ -208,7 +208,7 @@ fn why(worker: &WorkerReport, longest: usize) -> String {
 }
 
 /// Rounded down to two units, as kubectl does.
-fn age(now: Timestamp, since: Timestamp) -> String {
+pub(super) fn age(now: Timestamp, since: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match seconds {

@@ -7,7 +7,7 @@ use flink_k8s_core::kube_client::BoxError;
 use tokio::time::{self, Instant};
 
 use super::KubernetesClusterDescriptor;
-use crate::diagnosis::{Cause, Diagnosis, diagnose_job_manager, find_cause};
+use crate::diagnosis::{ClusterFacts, Diagnosis, LookAt, diagnose, look};
 use crate::rest_client::{ClusterOverview, RestClient};
 use crate::tunnel::Tunnel;
 
@@ -84,7 +84,7 @@ impl KubernetesClusterDescriptor {
         let started = Instant::now();
         let mut hopeless = Hopeless::default();
         let mut look_at = started + DIAGNOSIS_INTERVAL;
-        let source: BoxError = loop {
+        let (facts, source): (ClusterFacts, BoxError) = loop {
             let failure = match rest.overview_within(ASK_TIMEOUT).await {
                 Ok(overview) => return Ok(overview),
                 Err(failure) => failure,
@@ -99,19 +99,30 @@ impl KubernetesClusterDescriptor {
             let mut ends = !may_pass || started.elapsed() >= within;
             if !ends && Instant::now() >= look_at {
                 look_at = Instant::now() + DIAGNOSIS_INTERVAL;
-                ends = hopeless.persists(&find_cause(self.kube.as_ref(), cluster_id).await);
+                let facts = self.facts(cluster_id, LookAt::kubernetes()).await;
+                ends = hopeless.persists(&diagnose(&facts));
             }
             if ends {
-                break in_tunnel.map_or_else(|| failure.into(), |error| Box::new(error) as BoxError);
+                let at = LookAt::kubernetes().with_rest_failure(&failure);
+                let facts = self.facts(cluster_id, at).await;
+                let source = in_tunnel.map_or_else(|| failure.into(), |error| Box::new(error) as BoxError);
+                break (facts, source);
             }
             time::sleep(POLL).await;
         };
         Err(JobManagerNotReady {
             cluster_id: cluster_id.clone(),
             waited: started.elapsed(),
-            diagnosis: diagnose_job_manager(self.kube.as_ref(), cluster_id).await,
+            diagnosis: diagnose(&facts),
             source,
         })
+    }
+
+    /// What Kubernetes knows of the JobManager; TaskManagers that were left over are none of its affair.
+    async fn facts(&self, cluster_id: &ClusterId, at: LookAt<'_>) -> ClusterFacts {
+        let mut facts = look(self.kube.as_ref(), cluster_id, at).await;
+        facts.task_managers.clear();
+        facts
     }
 }
 
@@ -120,8 +131,8 @@ impl KubernetesClusterDescriptor {
 struct Hopeless(Option<Instant>);
 
 impl Hopeless {
-    fn persists(&mut self, cause: &Cause) -> bool {
-        if cause.is_hopeless() {
+    fn persists(&mut self, diagnosis: &Diagnosis) -> bool {
+        if diagnosis.is_hopeless() {
             self.0.get_or_insert_with(Instant::now).elapsed() >= HOPELESS_AFTER
         } else {
             self.0 = None;

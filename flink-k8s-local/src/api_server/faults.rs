@@ -15,7 +15,8 @@
 //!
 //! Without `verbs`, `resource` or `userAgentContains` a rule is about all of them, and without `forSeconds` it stays
 //! in force until it is replaced. Verbs are those of Kubernetes authorization: `get`, `list`, `watch`, `create`,
-//! `update`, `patch`, `delete`, `deletecollection`. Actions: `{"status": 500}` answers with that code and a Status,
+//! `update`, `patch`, `delete`, `deletecollection`. Actions: `{"status": 500}` answers with that code and a Status, whose
+//! words are the rule's `message` if it has one,
 //! `{"cut": true}` closes the connection without an answer, `{"delayMilliseconds": 200}` waits first. Open watches
 //! that match a `status` or `cut` rule are cut when the rule arrives.
 
@@ -52,6 +53,7 @@ struct Rule {
     resource: Option<String>,
     user_agent_contains: Option<String>,
     action: Action,
+    message: Option<String>,
     for_seconds: Option<f64>,
 }
 
@@ -75,7 +77,7 @@ pub(crate) struct Subject {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Serve,
-    Refuse(StatusCode),
+    Refuse(StatusCode, Option<String>),
     Cut,
     Delay(Duration),
 }
@@ -131,7 +133,8 @@ impl Faults {
         };
         match rule.action {
             Action::Status(code) => {
-                Fate::Refuse(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
+                let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                Fate::Refuse(code, rule.message.clone())
             }
             Action::Cut(true) => Fate::Cut,
             Action::Cut(false) => Fate::Serve,
@@ -141,7 +144,7 @@ impl Faults {
 
     /// Whether an open watch has to end now.
     pub(crate) fn cuts(&self, watch: &Subject) -> bool {
-        matches!(self.fate_of(watch), Fate::Cut | Fate::Refuse(_))
+        matches!(self.fate_of(watch), Fate::Cut | Fate::Refuse(..))
     }
 }
 
@@ -187,13 +190,13 @@ mod tests {
     #[test]
     fn a_rule_is_about_what_it_names() {
         let faults = faults(&json!([
-            {"verbs": ["watch"], "resource": "pods", "action": {"status": 500}},
+            {"verbs": ["watch"], "resource": "pods", "action": {"status": 500}, "message": "no"},
             {"userAgentContains": "kubectl", "action": {"cut": true}},
             {"resource": "nodes", "action": {"delayMilliseconds": 5}},
         ]));
         assert_eq!(
             faults.fate_of(&subject("watch", "pods")),
-            Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR)
+            Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR, Some("no".to_owned()))
         );
         assert_eq!(faults.fate_of(&subject("list", "pods")), Fate::Serve);
         assert_eq!(

@@ -62,7 +62,7 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Resul
     server.request_log.count(&subject);
     match server.faults.fate_of(&subject) {
         Fate::Serve => {}
-        Fate::Refuse(code) => return Ok(respond_to_error(ApiError::injected(code))),
+        Fate::Refuse(code, words) => return Ok(respond_to_error(ApiError::injected(code, words))),
         Fate::Cut => return Err(CutConnection),
         Fate::Delay(delay) => tokio::time::sleep(delay).await,
     }

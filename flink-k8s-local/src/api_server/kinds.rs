@@ -133,6 +133,8 @@ pub(crate) static POD: &Kind = &KINDS[2];
 pub(crate) static SERVICE: &Kind = &KINDS[3];
 /// Endpoints.
 pub(crate) static ENDPOINTS: &Kind = &KINDS[4];
+/// Service accounts.
+pub(crate) static SERVICE_ACCOUNT: &Kind = &KINDS[7];
 /// Namespaces.
 pub(crate) static NAMESPACE: &Kind = &KINDS[0];
 

@@ -258,7 +258,7 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
-    pub(crate) fn injected(code: StatusCode) -> Self {
+    pub(crate) fn injected(code: StatusCode, words: Option<String>) -> Self {
         let reason = match code {
             StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
             StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
@@ -273,7 +273,7 @@ impl ApiError {
         Self::new(
             code,
             reason,
-            format!("answered with {} by a fault rule", code.as_u16()),
+            words.unwrap_or_else(|| format!("answered with {} by a fault rule", code.as_u16())),
         )
     }
 

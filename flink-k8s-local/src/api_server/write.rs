@@ -142,6 +142,7 @@ pub(crate) fn create(
     validation::validate(kind, &object)?;
     let mut transaction = server.store.begin();
     check_namespace(&transaction, target, &name)?;
+    check_service_account(&transaction, target, &object)?;
     if transaction.get(kind, target.namespace(), &name).is_some() {
         return Err(ApiError::already_exists(kind, &name));
     }
@@ -228,6 +229,34 @@ fn check_namespace_of_body(target: &Target, object: &Value) -> Result<(), ApiErr
 fn name_mismatch(found: &str, expected: &str) -> ApiError {
     let message = format!("the name of the object ({found}) does not match the name on the URL ({expected})");
     ApiError::bad_request(message)
+}
+
+/// Refuses pods of service accounts that do not exist. The one that every namespace gets is taken for granted: here it
+/// comes with the controllers, which a test may do without.
+fn check_service_account(
+    transaction: &Transaction<'_>,
+    target: &Target,
+    object: &Value,
+) -> Result<(), ApiError> {
+    let account = text(object, "/spec/serviceAccountName");
+    if target.kind.name != kinds::POD.name || matches!(account, "" | "default") {
+        return Ok(());
+    }
+    let namespace = target.namespace();
+    if transaction
+        .get(kinds::SERVICE_ACCOUNT, namespace, account)
+        .is_some()
+    {
+        return Ok(());
+    }
+    let why = format!(
+        "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+    );
+    Err(ApiError::forbidden(
+        target.kind,
+        text(object, "/metadata/name"),
+        &why,
+    ))
 }
 
 fn check_namespace(transaction: &Transaction<'_>, target: &Target, name: &str) -> Result<(), ApiError> {

@@ -80,7 +80,9 @@ fn of_departure(departure: &Departure, started_at: Timestamp) -> DepartureReport
     let at = started_at
         .checked_add(Duration::from_secs(departure.at_seconds))
         .unwrap_or(started_at);
-    DepartureReport::new(departure.name.clone(), at, departure.reason.clone())
+    let mut report = DepartureReport::new(departure.name.clone(), at, departure.reason.clone());
+    report.cause = departure.cause.map(|cause| cause.name().to_owned());
+    report
 }
 
 /// Whole seconds, so that the same state has the same time in each report, give or take one.

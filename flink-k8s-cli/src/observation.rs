@@ -1,0 +1,55 @@
+//! Everything that can be known of a cluster, gathered through the API server.
+
+use flink_k8s_client::diagnosis::{ClusterFacts, LookAt, look};
+use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_client::tunnel::Tunnel;
+use flink_k8s_client::workers_report::WorkersSource;
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::common_options;
+use flink_k8s_core::configuration::flink_k8s_options::{self, ResourceManagerKind};
+
+use crate::connection::Connection;
+
+/// The ways to one cluster: they stay open, so that looking again costs little.
+pub(crate) struct Observation<'a> {
+    connection: &'a Connection,
+    cluster_id: ClusterId,
+    rest: RestClient,
+    workers: Option<WorkersSource>,
+    _tunnel: Tunnel,
+}
+
+impl<'a> Observation<'a> {
+    /// Opens the ways; nothing is asked yet.
+    pub(crate) async fn open(connection: &'a Connection, cluster_id: ClusterId) -> anyhow::Result<Self> {
+        let port = connection.configuration.get(&common_options::REST_PORT)?;
+        let namespace = connection.namespace.clone();
+        let tunnel = Tunnel::to_job_manager(connection.kube.client(), namespace, &cluster_id, port).await?;
+        let rest = RestClient::new(tunnel.base_url())?;
+        let kind = connection
+            .configuration
+            .get(&flink_k8s_options::RESOURCE_MANAGER)?;
+        let workers = if kind == ResourceManagerKind::Rust {
+            let port = connection.configuration.get(&flink_k8s_options::HEALTH_PORT)?;
+            Some(WorkersSource::open(&connection.kube, cluster_id.clone(), port).await?)
+        } else {
+            None
+        };
+        Ok(Self {
+            connection,
+            cluster_id,
+            rest,
+            workers,
+            _tunnel: tunnel,
+        })
+    }
+
+    /// What is known now.
+    pub(crate) async fn look(&self) -> ClusterFacts {
+        let mut at = LookAt::kubernetes().with_rest(&self.rest);
+        if let Some(workers) = &self.workers {
+            at = at.with_workers(workers);
+        }
+        look(&self.connection.kube, &self.cluster_id, at).await
+    }
+}
