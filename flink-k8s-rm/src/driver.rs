@@ -4,6 +4,7 @@
 //! as events; the [`endpoint`](crate::endpoint) asks it through bounded channels.
 
 mod calls;
+mod candidacy;
 mod demand;
 mod error;
 mod event_loop;
@@ -40,6 +41,8 @@ pub use status::{LeadershipRole, LeadershipStatus, Status};
 /// What a simulation shares with the driver.
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated {
+    pub(crate) use super::candidacy::{Candidacy, Plans};
+    pub(crate) use super::fence::Permission;
     pub(crate) use super::kube_calls::{creation_ended, deletion_ended, observe, owner_reference};
 }
 
@@ -105,6 +108,7 @@ impl ResourceManager {
         let (version, versions) = watch::channel(0);
         let (leading, leads) = watch::channel(options.leader_election.is_none());
         let handle = ResourceManagerHandle {
+            watchers: Arc::new(watch::Sender::new(())),
             calls,
             version: versions,
             metrics: Metrics::new(),
@@ -186,6 +190,7 @@ impl ResourceManager {
         let news = News {
             version: self.version,
             leading: self.leading,
+            watchers: self.handle.watchers.clone(),
         };
         let driver = Driver::new(
             self.options,

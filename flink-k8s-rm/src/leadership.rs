@@ -266,6 +266,14 @@ impl Leadership {
         }
     }
 
+    /// Makes the mistake to count a term from the answer to a renewal; a simulation has to find it.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn pretend_renewed_at(&mut self, now: Moment) {
+        if let Term::Acting { renewed_at } = &mut self.term {
+            *renewed_at = now;
+        }
+    }
+
     /// Whether it wants to lead.
     pub fn is_wanted(&self) -> bool {
         self.wanted.is_some()

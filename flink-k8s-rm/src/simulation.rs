@@ -11,8 +11,10 @@ mod agenda;
 mod api_server;
 mod calls;
 mod campaign;
+mod checks;
 mod climate;
 mod disturbances;
+mod election;
 mod endpoint;
 mod job_manager;
 mod kubelet;
@@ -23,6 +25,7 @@ mod plant;
 mod pod_status;
 mod pod_watch;
 mod random;
+mod shape;
 mod trace;
 mod world;
 

@@ -174,6 +174,12 @@ impl Workers {
             .map(|(name, _)| name)
     }
 
+    /// Whether there is such a worker, wanted and not known to be lost.
+    pub fn is_wanted(&self, name: &PodName) -> bool {
+        let worker = self.by_name.get(name);
+        worker.is_some_and(|worker| matches!(worker.demand, Demand::Requested | Demand::Adopted))
+    }
+
     /// Every worker with the reason why it is where it is, ordered by name.
     pub fn status(&self, now: Moment) -> Vec<WorkerStatus> {
         let status = |(name, worker): (&PodName, &Worker)| {

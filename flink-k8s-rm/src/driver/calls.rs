@@ -69,6 +69,7 @@ pub struct ResourceManagerHandle {
     pub(super) version: watch::Receiver<u64>,
     pub(super) metrics: Metrics,
     pub(super) leading: watch::Receiver<bool>,
+    pub(super) watchers: Arc<watch::Sender<()>>,
 }
 
 /// The resource manager is not running (any more).
@@ -195,6 +196,11 @@ impl ResourceManagerHandle {
             .await
             .map_err(|_| ResourceManagerEnded)?;
         answer.await.map_err(|_| ResourceManagerEnded)
+    }
+
+    /// To be held for as long as a JobManager watches its workers.
+    pub(crate) fn watcher(&self) -> watch::Receiver<()> {
+        self.watchers.subscribe()
     }
 
     /// The newest version of the JobManager's view, and a way to await the next.

@@ -52,6 +52,8 @@ pub(super) struct Driver {
     demand: Option<Arc<dyn DemandSource>>,
     version: watch::Sender<u64>,
     leading: watch::Sender<bool>,
+    /// Each watch of the workers that a JobManager has holds a receiver.
+    watchers: Arc<watch::Sender<()>>,
     election: Option<Election>,
     fence: Fence,
     /// Creations and deletions that have not come back.
@@ -79,6 +81,8 @@ pub(super) struct News {
     pub(super) version: watch::Sender<u64>,
     /// Whether we act.
     pub(super) leading: watch::Sender<bool>,
+    /// Who watches the workers.
+    pub(super) watchers: Arc<watch::Sender<()>>,
 }
 
 /// Everything that can wake the driver up.
@@ -140,6 +144,7 @@ impl Driver {
             demand,
             version: news.version,
             leading: news.leading,
+            watchers: news.watchers,
             election,
             fence: Fence::new(permission),
             writes_under_way: 0,
@@ -199,6 +204,7 @@ impl Driver {
                     if let Some(election) = &mut self.election {
                         election.wake = None;
                     }
+                    self.look_at_job_manager();
                     self.elect(leadership::Event::Tick);
                 }
                 Happening::OwnerFound(deployment) => self.owner_found(&deployment),

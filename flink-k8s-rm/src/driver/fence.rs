@@ -9,13 +9,24 @@ use tokio::time::{Instant, sleep_until};
 
 /// Until when calls may be under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Permission {
+pub(crate) enum Permission<T = Instant> {
     /// There is nobody else who could act.
     Always,
     /// We lead, and may until then if the lease is not renewed again.
-    Until(Instant),
+    Until(T),
     /// We do not lead.
     Never,
+}
+
+impl<T: PartialOrd> Permission<T> {
+    /// Whether a call must not get any further at this time.
+    pub(crate) fn is_over(&self, now: &T) -> bool {
+        match self {
+            Self::Always => false,
+            Self::Until(end) => end <= now,
+            Self::Never => true,
+        }
+    }
 }
 
 /// Tells calls under way how long they may go on; owned by whoever knows.
@@ -68,7 +79,7 @@ async fn over(permission: Permission) {
     };
     let mut alarm = pin!(sleep_until(end));
     poll_fn(|context| {
-        if Instant::now() >= end {
+        if permission.is_over(&Instant::now()) {
             return Poll::Ready(());
         }
         alarm.as_mut().poll(context)

@@ -118,6 +118,8 @@ async fn send_events(mut socket: WebSocket, mut watch: WorkerWatch) {
 /// The events of one watcher.
 struct WorkerWatch {
     workers: ResourceManagerHandle,
+    /// Tells the resource manager that its JobManager leads.
+    _presence: watch::Receiver<()>,
     versions: watch::Receiver<u64>,
     shutdown: CancellationToken,
     seen: Option<u64>,
@@ -132,6 +134,7 @@ impl WorkerWatch {
     fn new(workers: ResourceManagerHandle, request: WatchRequest, shutdown: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
+            _presence: workers.watcher(),
             versions: workers.versions(),
             workers,
             shutdown,

@@ -11,7 +11,7 @@ use super::api_server::{
 };
 use super::kubelet::PodKey;
 use super::ledger::Invariant;
-use super::manager::is_foreign;
+use super::manager::{CutOff, is_foreign};
 use super::plant::Plant;
 use super::pod_status;
 use super::trace::note;
@@ -36,6 +36,8 @@ pub(super) struct AwaitedCall {
     kind: CallKind,
     /// Its answer is nobody's business: a planted fault made it.
     is_planted: bool,
+    /// The term under which it began is over: its connection is closed, and its answer is that there is none.
+    is_ended: bool,
 }
 
 /// What the API server answers.
@@ -79,45 +81,104 @@ impl World {
     }
 
     /// Sends a call of the resource manager on its way.
-    pub(super) fn call(&mut self, kind: CallKind) {
-        let is_busy = |call: &AwaitedCall| self.runs(call.process) && call.kind.name() == kind.name();
+    pub(super) fn call(&mut self, process: u64, kind: CallKind) {
+        let is_busy = |call: &AwaitedCall| call.process == process && call.kind.name() == kind.name();
         if self.awaited.values().any(is_busy) {
             let name = kind.name().clone();
             self.violated(Invariant::OneCallForAWorker, || {
                 format!("a second one for {name}")
             });
         }
-        self.send(kind, false);
+        self.begin(process, kind, false);
     }
 
-    fn send(&mut self, kind: CallKind, is_planted: bool) {
-        let Some(process) = self.manager.as_ref().map(|manager| manager.process) else {
-            return;
-        };
+    fn begin(&mut self, process: u64, kind: CallKind, is_planted: bool) {
         self.calls_made += 1;
         self.last_write_at = self.now;
         let number = self.calls_made;
-        if !self.random.chance(self.climate.lost_requests) {
-            let arrives_at = self.now + self.way();
-            let arrival = Happening::CallArrives {
-                number,
-                process,
-                kind: kind.clone(),
-            };
-            self.agenda.plan(arrives_at, arrival);
-        }
         let times_out = self.now + CALL_TIMEOUT;
-        self.agenda.plan(times_out, Happening::CallTimesOut { number });
+        self.agenda
+            .plan(times_out, Happening::CallTimesOut { process, number });
         let call = AwaitedCall {
             process,
             kind,
             is_planted,
+            is_ended: false,
         };
         self.awaited.insert(number, call);
+        if self.shape.has_election {
+            let leaves_at = self.now + self.random.millis(0, 5);
+            self.agenda
+                .plan(leaves_at, Happening::CallLeaves { process, number });
+        } else {
+            self.call_leaves(process, number);
+        }
+    }
+
+    /// The connection stands and the request is about to be sent, if the fence permits it.
+    pub(super) fn call_leaves(&mut self, process: u64, number: u64) {
+        let Some(call) = self.awaited.get(&number).filter(|call| !call.is_ended) else {
+            return;
+        };
+        let kind = call.kind.clone();
+        if !self.is_permitted(process) {
+            if self.plant != Some(Plant::ForgetsFence) {
+                return; // The term is over, and the loop is about to notice.
+            }
+            let name = kind.name().clone();
+            self.violated(Invariant::WritesWithinItsTerm, || {
+                format!("{process} writes {name} after the end of its term")
+            });
+        }
+        if !self.loses_request(process) {
+            let arrives_at = self.now + self.way();
+            let arrival = Happening::CallArrives {
+                number,
+                process,
+                kind,
+            };
+            self.agenda.plan(arrives_at, arrival);
+        }
+    }
+
+    /// Whether a message to the API server is lost on its way.
+    pub(super) fn loses_request(&mut self, process: u64) -> bool {
+        let cut_off = self.cut_off(process);
+        cut_off.loses_requests || self.random.chance(self.climate.lost_requests)
+    }
+
+    /// Whether a message from the API server is lost on its way.
+    pub(super) fn loses_answer(&mut self, process: u64) -> bool {
+        let cut_off = self.cut_off(process);
+        cut_off.loses_answers || self.random.chance(self.climate.lost_answers)
+    }
+
+    fn cut_off(&self, process: u64) -> CutOff {
+        let cut_off = self.managers.get(&process).map(|manager| manager.cut_off);
+        cut_off
+            .filter(|cut_off| cut_off.until > self.now)
+            .unwrap_or_default()
+    }
+
+    /// A term is over: all calls that began under it end, whether or not they were carried out.
+    pub(super) fn end_calls(&mut self, process: u64) {
+        let of_process = self
+            .awaited
+            .iter_mut()
+            .filter(|(_, call)| call.process == process);
+        let mut numbers = Vec::new();
+        for (number, call) in of_process {
+            call.is_ended = true;
+            numbers.push(*number);
+        }
+        for number in numbers {
+            self.agenda
+                .plan(self.now, Happening::CallEnds { process, number });
+        }
     }
 
     /// How long a message is on its way.
-    fn way(&mut self) -> Duration {
+    pub(super) fn way(&mut self) -> Duration {
         if self.random.chance(self.climate.slow_calls) {
             self.random.millis(500, 40_000)
         } else {
@@ -139,7 +200,12 @@ impl World {
             Fate::Done
         };
         // A call that nobody awaits any more: its process has ended, or it was given up.
-        let is_stray = !self.runs(process) || !self.awaited.contains_key(&number);
+        let awaited = self.awaited.get(&number);
+        let is_ended = awaited.is_none_or(|call| call.is_ended);
+        let is_stray = !self.acts(process) || is_ended;
+        if is_ended && self.runs(process) && self.shape.has_election && self.random.chance(700) {
+            return; // Its connection was closed before it was read.
+        }
         let answer = match kind {
             CallKind::Create { name, pod } => Answer::Create(Box::new(match fate {
                 Fate::FailsBefore => Err(server_error(&name, None)),
@@ -162,10 +228,16 @@ impl World {
                 }
             }),
         };
-        if !self.random.chance(self.climate.lost_answers) {
+        if !self.loses_answer(process) {
             let answered_at = self.now + self.way();
-            self.agenda
-                .plan(answered_at, Happening::CallAnswered { number, answer });
+            self.agenda.plan(
+                answered_at,
+                Happening::CallAnswered {
+                    process,
+                    number,
+                    answer,
+                },
+            );
         }
     }
 
@@ -231,8 +303,8 @@ impl World {
             self.violated(Invariant::LeavesForeignPodsAlone, || format!("deletes {name}"));
         }
         // Nothing can call back what a process sent before it ended, but it must not hit another pod.
-        if self.runs(process) || uid != *decided_for {
-            self.check_removal(name, &uid, "deletes");
+        if self.acts(process) || uid != *decided_for {
+            self.check_removal(process, name, &uid, "deletes");
         }
         match how {
             Deletion::Graceful => self.request_deletion(name, &uid),
@@ -244,8 +316,11 @@ impl World {
     }
 
     pub(super) fn call_answered(&mut self, number: u64, answer: Answer) {
-        let Some(call) = self.awaited.remove(&number) else {
+        if self.awaited.get(&number).is_none_or(|call| call.is_ended) {
             return; // It has timed out.
+        }
+        let Some(call) = self.awaited.remove(&number) else {
+            return;
         };
         let name = call.kind.name().clone();
         let event = match answer {
@@ -289,11 +364,12 @@ impl World {
             (_, event) => event,
         };
         if let Event::CreateSucceeded(pod) = &event
-            && let Some(manager) = &mut self.manager
+            && let Some(manager) = self.managers.get_mut(&call.process)
         {
             manager.ledger.answered(&pod.uid);
         }
-        self.tell(event);
+        self.tell(call.process, event);
+        self.confirm_stop(call.process);
     }
 
     fn create_under_another_name(&mut self, call: &AwaitedCall) {
@@ -304,7 +380,7 @@ impl World {
         let other = format!("{name}9");
         pod.metadata.name = Some(other.clone());
         if let Ok(name) = other.parse() {
-            self.send(CallKind::Create { name, pod }, true);
+            self.begin(call.process, CallKind::Create { name, pod }, true);
         }
     }
 }

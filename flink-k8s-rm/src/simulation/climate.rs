@@ -71,6 +71,10 @@ pub(super) enum Disturbance {
     NewSession,
     /// The JobManager does not react for a while.
     JobManagerStalls,
+    /// A container is paused in the middle of whatever it does.
+    Pause,
+    /// A container and the API server do not hear of each other for a while, or only one of the other.
+    Partition,
     /// A job is submitted.
     JobArrives,
     /// A job ends.
@@ -97,6 +101,9 @@ const FAULTS: &[(Disturbance, u64)] = &[
     (Disturbance::NewSession, 150),
     (Disturbance::JobManagerStalls, 150),
 ];
+
+/// What makes resource managers lose the lease.
+const RIVALRY: &[(Disturbance, u64)] = &[(Disturbance::Pause, 60), (Disturbance::Partition, 120)];
 
 const WORKLOAD: &[(Disturbance, u64)] = &[
     (Disturbance::JobArrives, 40),
@@ -145,6 +152,16 @@ impl Climate {
             }
         }
         climate
+    }
+
+    /// Adds what makes resource managers lose the lease.
+    pub(super) fn with_rivalry(mut self, random: &mut Random) -> Self {
+        for (kind, mean) in RIVALRY {
+            if random.chance(600) {
+                self.add(*kind, *mean, random);
+            }
+        }
+        self
     }
 
     /// Nothing goes wrong and nobody wants anything new.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::climate::{Climate, Disturbance};
 use super::job_manager::{CHECK_DELAY, Job};
 use super::kubelet::PodKey;
-use super::manager::is_foreign;
+use super::manager::{CutOff, is_foreign};
 use super::trace::note;
 use super::world::{FOREIGN_OWNER, Happening, World};
 use crate::driver::simulated::owner_reference;
@@ -22,8 +22,10 @@ impl World {
         let soon = self.now + self.random.millis(2_000, 120_000);
         match kind {
             Disturbance::Outage => self.api.away_until = soon,
-            Disturbance::WatchCut => self.cut_watch(),
-            Disturbance::WatchSilent => self.silence_watch(soon),
+            Disturbance::WatchCut => self.with_any_process(Self::cut_watch),
+            Disturbance::WatchSilent => {
+                self.with_any_process(|world, process| world.silence_watch(process, soon));
+            }
             Disturbance::Forbidden => self.api.forbidden_until = soon,
             Disturbance::QuotaUsedUp => self.api.quota_used_up_until = soon,
             Disturbance::NodeDies => {
@@ -48,9 +50,15 @@ impl World {
                     self.remove_pod(&key);
                 }
             }
-            Disturbance::ContainerRestarts => self.restart_container(),
-            Disturbance::NewSession if self.manager.is_some() => self.start_session(),
-            Disturbance::NewSession => {}
+            Disturbance::ContainerRestarts => self.with_any_process(Self::restart_container),
+            Disturbance::NewSession => self.with_any_process(Self::start_session),
+            Disturbance::Pause => {
+                // Half of them end before the lease does.
+                let longest = if self.random.chance(500) { 10_000 } else { 40_000 };
+                let until = self.now + self.random.millis(500, longest);
+                self.with_any_process(|world, process| world.pause(process, until));
+            }
+            Disturbance::Partition => self.with_any_process(Self::cut_off_process),
             Disturbance::JobManagerStalls => self.job_manager.stalled_until = soon,
             Disturbance::JobArrives => self.job_arrives(),
             Disturbance::JobEnds => self.job_ends(),
@@ -65,21 +73,49 @@ impl World {
         self.random.pick(&keys)
     }
 
-    /// JobManager and resource manager share a container and end together.
-    fn restart_container(&mut self) {
-        if self.manager.is_none() {
-            return;
+    fn with_any_process(&mut self, disturb: impl FnOnce(&mut Self, u64)) {
+        let processes: Vec<u64> = self.managers.keys().copied().collect();
+        if let Some(process) = self.random.pick(&processes) {
+            disturb(self, process);
         }
-        self.manager = None;
-        self.task_managers_lose_job_manager();
-        self.job_manager.is_ready = false;
-        self.job_manager.workers.clear();
-        self.job_manager.session += 1;
-        if self.random.chance(400) {
-            self.jobs.clear();
+    }
+
+    /// Messages between a process and the API server are lost, in one direction or both.
+    fn cut_off_process(&mut self, process: u64) {
+        let until = self.now + self.random.millis(2_000, 60_000);
+        let direction = self.random.below(3);
+        note!(self, "resource manager {process} is cut off ({direction})");
+        if let Some(manager) = self.managers.get_mut(&process) {
+            manager.cut_off = CutOff {
+                until,
+                loses_requests: direction != 1,
+                loses_answers: direction != 0,
+            };
+        }
+        self.silence_watch(process, until);
+        self.expect_fail_over(process);
+    }
+
+    /// JobManager and resource manager share a container and end together.
+    fn restart_container(&mut self, process: u64) {
+        let Some(manager) = self.managers.remove(&process) else {
+            return;
+        };
+        note!(self, "container {} ends", manager.seat);
+        if self.job_manager.process == process {
+            self.task_managers_lose_job_manager();
+            self.job_manager.is_ready = false;
+            self.job_manager.workers.clear();
+            self.job_manager.session += 1;
+            if self.shape.has_election {
+                self.look_for_leader();
+            } else if self.random.chance(400) {
+                self.jobs.clear();
+            }
         }
         let back = self.now + self.random.millis(1_000, 15_000);
-        self.agenda.plan(back, Happening::ManagerStarts);
+        self.agenda
+            .plan(back, Happening::ManagerStarts { seat: manager.seat });
     }
 
     fn job_arrives(&mut self) {
@@ -159,6 +195,16 @@ impl World {
         self.nodes_full_until = self.now;
         self.image_missing_until = self.now;
         self.job_manager.stalled_until = self.now;
+        let processes: Vec<u64> = self.managers.keys().copied().collect();
+        for process in processes {
+            if let Some(manager) = self.managers.get_mut(&process) {
+                manager.cut_off = CutOff::default();
+                if manager.is_paused(self.now) {
+                    manager.paused_until = self.now;
+                    self.agenda.plan(self.now, Happening::Resumes { process });
+                }
+            }
+        }
         for node in 0..self.nodes.len() {
             self.node_returns(node);
         }

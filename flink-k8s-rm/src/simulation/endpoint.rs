@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::job_manager::{CHECK_DELAY, IDLE_TIMEOUT, IsUsable, JobManager, Order};
 use super::kubelet::PodKey;
+use super::manager::Manager;
 use super::trace::note;
 use super::world::{Happening, World};
 use crate::workers::Event;
@@ -31,17 +32,36 @@ impl World {
             .plan(self.now + delay, Happening::JobManager { session, step });
     }
 
-    /// A JobManager becomes leader.
-    pub(super) fn start_session(&mut self) {
+    /// The JobManager beside this process becomes leader.
+    pub(super) fn start_session(&mut self, process: u64) {
         self.task_managers_lose_job_manager();
         let session = self.job_manager.session + 1;
-        note!(self, "session {session} of the JobManager begins");
-        self.job_manager = JobManager::new(session, self.redundant);
-        if let Some(manager) = &mut self.manager {
+        note!(
+            self,
+            "session {session} of the JobManager begins, beside {process}"
+        );
+        // The request of an earlier session for the list ends with its connection.
+        for manager in self.managers.values_mut() {
             manager.is_list_awaited = false;
         }
+        let before = self.managers.get_mut(&self.job_manager.process);
+        if let Some(manager) = before {
+            manager.job_manager_lingers_until = self.now + self.random.millis(0, 5_000);
+        }
+        self.job_manager = JobManager::new(session, process, self.redundant, self.shape.reuses_names);
         let delay = self.random.millis(50, 3000);
         self.plan_job_manager(delay, JobManagerStep::List);
+    }
+
+    /// Whether there is a leading JobManager, and it reacts.
+    pub(super) fn job_manager_answers(&self) -> bool {
+        let runs = self.beside().is_some_and(|manager| !manager.is_paused(self.now));
+        runs && self.job_manager.is_ready && self.job_manager.stalled_until <= self.now
+    }
+
+    /// The process whose JobManager leads, if it runs.
+    fn beside(&self) -> Option<&Manager> {
+        self.managers.get(&self.job_manager.process)
     }
 
     pub(super) fn job_manager_goes_on(&mut self, session: u64, step: JobManagerStep) {
@@ -73,20 +93,22 @@ impl World {
     }
 
     fn ask_for_list(&mut self) {
-        let Some(manager) = &mut self.manager else {
+        let process = self.job_manager.process;
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
-        if manager.workers.are_pods_listed() {
-            self.job_manager_lists();
+        if manager.leads(self.now) && manager.workers.are_pods_listed() {
+            self.job_manager_lists(process);
         } else {
             manager.is_list_awaited = true;
+            self.claim_lead(process);
         }
     }
 
     /// The endpoint answers the list that a JobManager asks for when it starts.
-    pub(super) fn job_manager_lists(&mut self) {
-        self.tell(Event::JobManagerStarted);
-        let Some(manager) = &mut self.manager else {
+    pub(super) fn job_manager_lists(&mut self, process: u64) {
+        self.tell(process, Event::JobManagerStarted);
+        let Some(manager) = self.managers.get(&process) else {
             return;
         };
         let list = manager.view.list(manager.workers.leaving());
@@ -109,8 +131,7 @@ impl World {
     /// The endpoint has news: the JobManager's watch reads them soon.
     pub(super) fn plan_reading(&mut self) {
         let has_news = self
-            .manager
-            .as_ref()
+            .beside()
             .is_some_and(|manager| manager.view.version() > self.job_manager.seen);
         let job_manager = &mut self.job_manager;
         if has_news && job_manager.is_ready && !job_manager.is_read_planned {
@@ -122,7 +143,7 @@ impl World {
 
     fn read_view(&mut self) {
         self.job_manager.is_read_planned = false;
-        let Some(manager) = &self.manager else {
+        let Some(manager) = self.beside() else {
             return;
         };
         let seen = self.job_manager.seen;
@@ -205,7 +226,7 @@ impl World {
             match order {
                 Order::Request(name) => {
                     note!(self, "the JobManager asks for {name}");
-                    if !self.request_worker(&name) {
+                    if !self.request_worker(self.job_manager.process, &name) {
                         self.job_manager.workers.remove(&name);
                         self.job_manager.count_failure(self.now);
                         self.plan_job_manager(CHECK_DELAY, JobManagerStep::CheckWorkers);
@@ -213,7 +234,8 @@ impl World {
                 }
                 Order::Release(name) => {
                     note!(self, "the JobManager gives {name} back");
-                    self.release_worker(&name);
+                    self.task_manager_is_dropped(&name);
+                    self.release_worker(self.job_manager.process, &name);
                 }
                 Order::CheckAt(at) => {
                     let delay = at.saturating_sub(self.now);

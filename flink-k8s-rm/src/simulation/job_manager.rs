@@ -43,6 +43,8 @@ pub(super) struct Job {
 pub(super) struct JobManager {
     /// Which session this is; each gain of leadership begins a new one.
     pub(super) session: u64,
+    /// The resource manager beside it.
+    pub(super) process: u64,
     /// Whether it has recovered its workers.
     pub(super) is_ready: bool,
     pub(super) stalled_until: Duration,
@@ -59,6 +61,7 @@ pub(super) struct JobManager {
     /// Workers of which slots are awaited.
     pending: usize,
     redundant: usize,
+    reuses_names: bool,
     failures: VecDeque<Duration>,
     cool_down_until: Duration,
 }
@@ -117,9 +120,10 @@ impl JobManagerWorker {
 
 impl JobManager {
     /// A session that has not recovered its workers yet.
-    pub(super) fn new(session: u64, redundant: usize) -> Self {
+    pub(super) fn new(session: u64, process: u64, redundant: usize, reuses_names: bool) -> Self {
         Self {
             session,
+            process,
             is_ready: false,
             stalled_until: Duration::ZERO,
             seen: 0,
@@ -132,9 +136,15 @@ impl JobManager {
             declared: 0,
             pending: 0,
             redundant,
+            reuses_names,
             failures: VecDeque::new(),
             cool_down_until: Duration::ZERO,
         }
+    }
+
+    /// A name that a JobManager would use that does not know what others have asked for meanwhile.
+    pub(super) fn outdated_name(cluster_id: &ClusterId, process: u64) -> PodName {
+        PodName::of_task_manager(cluster_id, 900 + process, 1)
     }
 
     /// Takes over what exists. Attempts are numbered after all pods, also those that are given up.
@@ -307,14 +317,27 @@ impl JobManager {
                 return orders;
             }
             for _ in total..self.declared {
-                let name = PodName::of_task_manager(cluster_id, self.attempt, self.next_index);
-                self.next_index += 1;
+                let name = self.next_name(cluster_id);
                 self.workers
                     .insert(name.clone(), JobManagerWorker::new(Stage::Requested, now));
                 orders.push(Order::Request(name));
             }
         }
         orders
+    }
+
+    fn next_name(&mut self, cluster_id: &ClusterId) -> PodName {
+        if self.reuses_names {
+            self.attempt = 1;
+            self.next_index = 1;
+        }
+        loop {
+            let name = PodName::of_task_manager(cluster_id, self.attempt, self.next_index);
+            self.next_index += 1;
+            if !self.workers.contains_key(&name) {
+                return name;
+            }
+        }
     }
 
     /// Releases what has been idle or silent for too long.

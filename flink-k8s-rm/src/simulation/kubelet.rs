@@ -5,7 +5,6 @@ use std::time::Duration;
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 
-use super::manager::Manager;
 use super::pod_status;
 use super::trace::note;
 use super::world::{Happening, World};
@@ -207,7 +206,7 @@ impl World {
         let Some(task_manager) = self.task_managers.get(key).cloned() else {
             return;
         };
-        let is_answered = self.job_manager.is_ready && self.job_manager.stalled_until <= self.now;
+        let is_answered = self.job_manager_answers();
         if !is_answered {
             if self.now > task_manager.started + REGISTRATION_PATIENCE && task_manager.session.is_none() {
                 self.end_container(key, 1, "Error");
@@ -238,6 +237,19 @@ impl World {
             note!(self, "TaskManager {} is refused", key.name);
             let delay = self.random.millis(100, 1000);
             self.plan_pod(key, delay, PodStep::Crash);
+        }
+    }
+
+    /// The JobManager closes its connection to a TaskManager, which tries to register anew.
+    pub(super) fn task_manager_is_dropped(&mut self, name: &PodName) {
+        let dropped = self.task_managers.iter_mut().find(|(key, _)| key.name == *name);
+        let Some((key, task_manager)) = dropped else {
+            return;
+        };
+        if task_manager.session.take().is_some() {
+            let key = key.clone();
+            let delay = self.random.millis(500, 3_000);
+            self.plan_pod(&key, delay, PodStep::Register);
         }
     }
 
@@ -352,10 +364,16 @@ impl World {
     }
 
     pub(super) fn node_is_told(&mut self, node: usize) {
-        let knows_nodes = |manager: &Manager| manager.workers.are_pods_listed();
-        if self.nodes_may_be_read && self.manager.as_ref().is_some_and(knows_nodes) {
-            let observation = self.nodes[node].observation();
-            self.tell(Event::NodeChanged(observation));
+        let listening = self
+            .managers
+            .values()
+            .filter(|manager| manager.workers.are_pods_listed());
+        let listening: Vec<u64> = listening.map(|manager| manager.process).collect();
+        for process in listening {
+            if self.nodes_may_be_read {
+                let observation = self.nodes[node].observation();
+                self.tell(process, Event::NodeChanged(observation));
+            }
         }
     }
 

@@ -45,6 +45,12 @@ pub enum Invariant {
     AsksSeldom,
     /// Once everything is as it should be, nothing is written.
     QuietWhenSettled,
+    /// Two resource managers never act at the same time.
+    OneActs,
+    /// A resource manager sends no write after the end of the term under which the write began.
+    WritesWithinItsTerm,
+    /// Once the faults have stopped, the resource manager beside the leading JobManager soon acts.
+    SomebodyActs,
 }
 
 impl fmt::Display for Invariant {
@@ -67,6 +73,9 @@ impl fmt::Display for Invariant {
             Self::NoRetryStorm => "failed calls are repeated with back-off",
             Self::AsksSeldom => "jobs are looked at seldom, and once at a time",
             Self::QuietWhenSettled => "in a quiet system nothing is written",
+            Self::OneActs => "two resource managers never act at the same time",
+            Self::WritesWithinItsTerm => "nothing is written after the end of a term",
+            Self::SomebodyActs => "soon after the last fault one acts",
         })
     }
 }
@@ -140,6 +149,11 @@ impl Ledger {
 
     pub(super) fn was_watched(&self, uid: &Uid) -> bool {
         self.watched_pods.contains(uid)
+    }
+
+    /// The name is requested anew, which is no repetition of what failed before.
+    pub(super) fn begin_anew(&mut self, name: &PodName) {
+        self.creations.remove(name);
     }
 
     /// Counts a creation, and says whether there have been too many for this name.

@@ -10,9 +10,10 @@ use flink_k8s_core::task_manager::WorkerRequest;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::api_server::{ChangeKind, timestamp, uid_of};
+use super::api_server::{ChangeKind, timestamp};
 use super::calls::CallKind;
-use super::kubelet::{Node, PodKey};
+use super::election::Election;
+use super::kubelet::Node;
 use super::ledger::{Invariant, Ledger, Want};
 use super::plant::Plant;
 use super::pod_status;
@@ -27,9 +28,7 @@ use crate::workers::{
 };
 
 /// How many creations, and how many deletions, may be under way.
-const CALL_LIMIT: usize = 3;
-/// Longer than any watch lags behind or stays silent, and shorter than the time until the next list.
-const LOSS_REPORTED_WITHIN: Duration = Duration::from_secs(300);
+pub(super) const CALL_LIMIT: usize = 3;
 /// How soon the cluster's Deployment is looked up again.
 const OWNER_LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
@@ -38,29 +37,74 @@ const OWNER_LOOKED_UP_AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub(super) struct Manager {
     /// Number of the process; answers to an earlier one go nowhere.
     pub(super) process: u64,
+    /// The container that it runs in; there is one process in each.
+    pub(super) seat: usize,
     pub(super) started: Duration,
+    /// How fast its clock runs, in thousandths of the true speed.
+    speed: u32,
+    pub(super) options: WorkersOptions,
     pub(super) workers: Workers,
     pub(super) view: JobManagerView,
+    /// The view has workers from before another resource manager led.
+    pub(super) is_view_outdated: bool,
     pub(super) watch: PodWatch,
     pub(super) owner: Option<OwnerReference>,
+    pub(super) election: Option<Election>,
+    /// Counts the terms in which it acted.
+    pub(super) term: u64,
     pub(super) ledger: Ledger,
     /// A JobManager waits for the list of its workers.
     pub(super) is_list_awaited: bool,
+    /// The process does not run until then.
+    pub(super) paused_until: Duration,
+    /// What happened to it while it was paused.
+    pub(super) missed: Vec<Happening>,
+    pub(super) cut_off: CutOff,
+    /// Until then the JobManager beside it believes that it leads.
+    pub(super) job_manager_lingers_until: Duration,
     wake: Option<Duration>,
     is_looking: bool,
     timers_rung: u64,
     releases: u64,
 }
 
+/// Which messages between a process and the API server are lost, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CutOff {
+    pub(super) until: Duration,
+    pub(super) loses_requests: bool,
+    pub(super) loses_answers: bool,
+}
+
 impl Manager {
-    fn now(&self, now: Duration) -> Moment {
-        Moment::after_start(now.saturating_sub(self.started))
+    /// The time by its own clock.
+    pub(super) fn moment(&self, now: Duration) -> Moment {
+        Moment::after_start(now.saturating_sub(self.started) * self.speed / 1000)
+    }
+
+    /// When its clock shows this.
+    pub(super) fn time_of(&self, moment: Moment) -> Duration {
+        let elapsed = moment.elapsed_since_start();
+        if self.speed == 1000 {
+            return self.started + elapsed;
+        }
+        self.started + elapsed * 1000 / self.speed + Duration::from_micros(1)
+    }
+
+    /// Whether it acts, by its own clock.
+    pub(super) fn leads(&self, now: Duration) -> bool {
+        let leads = |election: &Election| election.leads(self.moment(now));
+        self.election.as_ref().is_none_or(leads)
+    }
+
+    pub(super) fn is_paused(&self, now: Duration) -> bool {
+        self.paused_until > now
     }
 }
 
 impl World {
-    /// Starts a new process of the resource manager.
-    pub(super) fn start_manager(&mut self) {
+    /// Starts a new process of the resource manager in this container.
+    pub(super) fn start_manager(&mut self, seat: usize) -> u64 {
         self.processes_started += 1;
         let process = self.processes_started;
         let mut options = WorkersOptions {
@@ -81,81 +125,114 @@ impl World {
         }
         let first_version = u64::try_from(timestamp(self.now).as_millisecond()).unwrap_or(1);
         let view = JobManagerView::new(&self.cluster_id, self.namespace.clone(), first_version);
-        note!(self, "resource manager {process} starts");
-        self.manager = Some(Manager {
+        let has_rivals = self.shape.has_election;
+        let speed = if has_rivals {
+            u32::try_from(self.random.between(960, 1040)).unwrap_or(1000)
+        } else {
+            1000
+        };
+        note!(self, "resource manager {process} starts in container {seat}");
+        let manager = Manager {
             process,
+            seat,
             started: self.now,
-            workers: Workers::new(options),
+            speed,
+            workers: Workers::new(options.clone()),
             view,
+            is_view_outdated: false,
             watch: PodWatch::default(),
             owner: None,
+            election: has_rivals.then(|| Election::new(process, options.jitter_seed, None)),
+            term: 0,
+            options,
             ledger: Ledger::default(),
             is_list_awaited: false,
+            paused_until: Duration::ZERO,
+            missed: Vec::new(),
+            cut_off: CutOff::default(),
+            job_manager_lingers_until: Duration::ZERO,
             wake: None,
             is_looking: false,
             timers_rung: 0,
             releases: 0,
-        });
+        };
+        self.managers.insert(process, manager);
         let found_at = self.now + self.random.millis(5, 500);
         self.agenda.plan(found_at, Happening::OwnerAnswered { process });
+        process
+    }
+
+    /// Whether nothing comes through between this process and the API server.
+    pub(super) fn is_cut_off(&self, process: u64) -> bool {
+        let cut_off = self
+            .managers
+            .get(&process)
+            .map_or(Duration::ZERO, |manager| manager.cut_off.until);
+        self.api.away_until.max(cut_off) > self.now
     }
 
     /// Whether the process that something was meant for still runs.
     pub(super) fn runs(&self, process: u64) -> bool {
-        self.manager
-            .as_ref()
-            .is_some_and(|manager| manager.process == process)
+        self.managers.contains_key(&process)
+    }
+
+    /// Whether this process runs and is the one that acts.
+    pub(super) fn acts(&self, process: u64) -> bool {
+        let acts = |manager: &Manager| manager.leads(self.now);
+        self.managers.get(&process).is_some_and(acts)
     }
 
     pub(super) fn owner_answered(&mut self, process: u64) {
-        if !self.runs(process) {
-            return;
-        }
-        if self.api.away_until > self.now {
+        if self.is_cut_off(process) {
             let again = self.now + OWNER_LOOKED_UP_AGAIN_AFTER;
             self.agenda.plan(again, Happening::OwnerAnswered { process });
             return;
         }
         let owner = self.owner.clone();
-        if let Some(manager) = &mut self.manager {
-            manager.owner = Some(owner);
+        let Some(manager) = self.managers.get_mut(&process) else {
+            return;
+        };
+        manager.owner = Some(owner);
+        if manager.election.is_some() {
+            self.look_at_job_manager(process);
+            self.campaign(process);
+        } else {
+            self.list_pods(process, Duration::ZERO);
         }
-        self.list_pods(Duration::ZERO);
     }
 
     /// Feeds the state machine and carries out what it says, also what follows from that at once.
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, process: u64, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let Some(manager) = &mut self.manager else {
+            let Some(manager) = self.managers.get_mut(&process) else {
                 return;
             };
-            note!(self, "  event {}", brief(&event));
+            note!(self, "  event to {process}: {}", brief(&event));
             self.steps += 1;
-            let now = manager.now(self.now);
+            let now = manager.moment(self.now);
             for action in manager.workers.handle(event, now) {
                 note!(self, "    action {action:?}");
-                events.extend(self.carry_out(action));
+                events.extend(self.carry_out(process, action));
             }
         }
-        self.check_calls();
+        self.check_calls(process);
         self.plan_reading();
     }
 
-    fn carry_out(&mut self, action: Action) -> Option<Event> {
+    fn carry_out(&mut self, process: u64, action: Action) -> Option<Event> {
         match action {
-            Action::CreatePod(request) => return self.create(&request),
+            Action::CreatePod(request) => return self.create(process, &request),
             Action::DeletePod { name, uid, how, .. } => {
-                self.check_deletion(&name, &uid);
-                self.call(CallKind::Delete { name, uid, how });
+                self.check_deletion(process, &name, &uid);
+                self.call(process, CallKind::Delete { name, uid, how });
             }
-            Action::Notify { name, news } => self.notify(&name, news),
-            Action::LookAtDemand => self.look(),
+            Action::Notify { name, news } => self.notify(process, &name, news),
+            Action::LookAtDemand => self.look(process),
             Action::WakeAt(moment) => {
-                let manager = self.manager.as_mut()?;
-                let at = manager.started + moment.elapsed_since_start();
+                let manager = self.managers.get_mut(&process)?;
+                let at = manager.time_of(moment);
                 manager.wake = Some(at);
-                let process = manager.process;
                 self.agenda
                     .plan(at.max(self.now), Happening::TimerRings { process, at });
             }
@@ -164,7 +241,7 @@ impl World {
     }
 
     pub(super) fn timer_rings(&mut self, process: u64, at: Duration) {
-        let Some(manager) = self.manager.as_mut().filter(|manager| manager.process == process) else {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         if manager.wake != Some(at) {
@@ -175,13 +252,13 @@ impl World {
         if self.plant == Some(Plant::LosesTimers) && manager.timers_rung.is_multiple_of(8) {
             return;
         }
-        self.tell(Event::Tick);
+        self.tell(process, Event::Tick);
     }
 
-    fn create(&mut self, request: &Arc<WorkerRequest>) -> Option<Event> {
+    fn create(&mut self, process: u64, request: &Arc<WorkerRequest>) -> Option<Event> {
         let name = request.name.clone();
-        self.check_creation(&name);
-        let manager = self.manager.as_mut()?;
+        self.check_creation(process, &name);
+        let manager = self.managers.get_mut(&process)?;
         let Some(owner) = &manager.owner else {
             let failure = CallFailure::Transient {
                 cause: FailureCause::ApiServer,
@@ -191,74 +268,19 @@ impl World {
             return Some(Event::CreateFailed { name, failure });
         };
         let pod = Box::new(pod_status::pod(request, owner));
-        self.call(CallKind::Create { name, pod });
+        self.call(process, CallKind::Create { name, pod });
         None
     }
 
-    fn check_creation(&mut self, name: &PodName) {
-        let now = self.now;
-        let Some(manager) = &mut self.manager else {
-            return;
-        };
-        let want = manager.ledger.wanted.get(name).copied();
-        let too_many = manager.ledger.count_creation(name, now);
-        // Without the watch there is no proof that a request has its pod, and the creation is repeated.
-        let has_pod = self.api.pods.get(name).is_some_and(|pod| {
-            pod_status::request_number(pod) == want.and_then(|want| want.request)
-                && manager.ledger.was_watched(&uid_of(pod))
-        });
-        if want.is_none_or(|want| want.is_lost) {
-            self.violated(Invariant::CreatesOnlyWhatIsWanted, || format!("creates {name}"));
-        } else if has_pod {
-            self.violated(Invariant::OnePodForARequest, || {
-                format!("creates {name} again, whose pod it has seen")
-            });
-        } else if too_many {
-            self.violated(Invariant::NoRetryStorm, || format!("too many calls for {name}"));
-        }
-    }
-
-    fn check_deletion(&mut self, name: &PodName, uid: &Uid) {
-        let now = self.now;
-        let Some(manager) = &mut self.manager else {
-            return;
-        };
-        if manager.ledger.count_deletion(uid, now) {
-            self.violated(Invariant::NoRetryStorm, || format!("too many calls for {name}"));
-        }
-        self.check_removal(name, uid, "orders the deletion of");
-    }
-
-    /// A pod that lives, and that its JobManager wants, must not be deleted.
-    pub(super) fn check_removal(&mut self, name: &PodName, uid: &Uid, what: &str) {
-        let Some(pod) = self.api.find(name, uid).cloned() else {
-            return;
-        };
-        if is_foreign(&pod) {
-            self.violated(Invariant::LeavesForeignPodsAlone, || format!("{what} {name}"));
-            return;
-        }
-        let want = self
-            .manager
-            .as_ref()
-            .and_then(|manager| manager.ledger.wanted.get(name));
-        let is_of_this_request = want
-            .is_some_and(|want| want.request.is_none() || want.request == pod_status::request_number(&pod));
-        let is_wanted = want.is_some_and(|want| !want.is_lost) && is_of_this_request;
-        if is_wanted && !pod_status::has_ended(&pod) && pod.metadata.deletion_timestamp.is_none() {
-            self.violated(Invariant::KeepsWantedPods, || format!("{what} {name} ({uid})"));
-        }
-    }
-
-    fn notify(&mut self, name: &PodName, news: News) {
+    fn notify(&mut self, process: u64, name: &PodName, news: News) {
         if let News::Failed(farewell) | News::Gone(farewell) = &news
             && matches!(farewell, Farewell::Terminated(_) | Farewell::DeletedByOthers)
         {
-            self.check_report(name);
+            self.check_report(process, name);
         }
         let is_hidden = self.plant == Some(Plant::HidesFailures) && matches!(news, News::Failed(_));
         let now = self.now;
-        let Some(manager) = self.manager.as_mut().filter(|_| !is_hidden) else {
+        let Some(manager) = self.managers.get_mut(&process).filter(|_| !is_hidden) else {
             return;
         };
         let wanted = &mut manager.ledger.wanted;
@@ -282,65 +304,13 @@ impl World {
         manager.view.apply(name, news, timestamp(now));
     }
 
-    fn check_report(&mut self, name: &PodName) {
-        let Some((manager, pod)) = self.manager.as_ref().zip(self.api.pods.get(name)) else {
-            return;
-        };
-        let want = manager.ledger.wanted.get(name);
-        let is_of_this_request = want
-            .is_some_and(|want| want.request.is_none() || want.request == pod_status::request_number(pod));
-        let uid = uid_of(pod);
-        if is_of_this_request
-            && !pod_status::has_ended(pod)
-            && pod.metadata.deletion_timestamp.is_none()
-            && manager.ledger.was_shown(&uid)
-        {
-            self.violated(Invariant::ReportsOnlyTrueLosses, || {
-                format!("{name} ({uid}) lives")
-            });
-        }
-    }
-
-    /// A pod is gone: its JobManager has to learn of it.
-    pub(super) fn expect_report(&mut self, key: &PodKey, request: Option<u64>) {
-        if let Some(process) = self.manager.as_ref().map(|manager| manager.process) {
-            let key = key.clone();
-            let old_at = self.now + LOSS_REPORTED_WITHIN;
-            let loss_is_old = Happening::LossIsOld {
-                key,
-                process,
-                request,
-            };
-            self.agenda.plan(old_at, loss_is_old);
-        }
-    }
-
-    /// A pod that the watch never showed may be created again, and an API server that is away tells nothing.
-    pub(super) fn check_loss_was_reported(&mut self, key: &PodKey, process: u64, request: Option<u64>) {
-        let Some(manager) = self.manager.as_ref().filter(|manager| manager.process == process) else {
-            return;
-        };
-        let want = manager.ledger.wanted.get(&key.name).filter(|want| !want.is_lost);
-        let is_wanted = want.is_some_and(|want| want.request.is_none() || want.request == request);
-        let was_away = self.api.away_until + LOSS_REPORTED_WITHIN / 2 > self.now;
-        if is_wanted
-            && manager.ledger.was_watched(&key.uid)
-            && !self.api.pods.contains_key(&key.name)
-            && !was_away
-        {
-            let (name, uid) = (&key.name, &key.uid);
-            self.violated(Invariant::ReportsLossesSoon, || format!("{name} ({uid}) is gone"));
-        }
-    }
-
-    fn look(&mut self) {
+    fn look(&mut self, process: u64) {
         let now = self.now;
-        let Some(manager) = &mut self.manager else {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         let is_second = std::mem::replace(&mut manager.is_looking, true);
         let too_many = manager.ledger.count_look(now);
-        let process = manager.process;
         if is_second || too_many {
             self.violated(Invariant::AsksSeldom, || "asks too often".to_owned());
         }
@@ -349,23 +319,29 @@ impl World {
     }
 
     pub(super) fn look_ends(&mut self, process: u64) {
-        let Some(manager) = self.manager.as_mut().filter(|manager| manager.process == process) else {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         manager.is_looking = false;
-        let answers = self.job_manager.is_ready && self.job_manager.stalled_until <= self.now;
+        let answers = self.job_manager_answers();
         let is_wanted = self.job_manager.missing(&self.jobs, self.now) > 0;
-        self.tell(match self.plant {
-            Some(Plant::NeverLooksAtDemand) => Event::SlotsWanted(false),
-            _ if answers => Event::SlotsWanted(is_wanted),
-            _ => Event::DemandUnknown,
-        });
+        self.tell(
+            process,
+            match self.plant {
+                Some(Plant::NeverLooksAtDemand) => Event::SlotsWanted(false),
+                _ if answers => Event::SlotsWanted(is_wanted),
+                _ => Event::DemandUnknown,
+            },
+        );
     }
 
     /// The watch shows all pods.
-    pub(super) fn pods_listed(&mut self, pods: &[Arc<Pod>]) {
-        let mut observed: Vec<PodObservation> = pods.iter().filter_map(|pod| self.observed(pod)).collect();
-        let Some(manager) = &self.manager else {
+    pub(super) fn pods_listed(&mut self, process: u64, pods: &[Arc<Pod>]) {
+        let mut observed: Vec<PodObservation> = pods
+            .iter()
+            .filter_map(|pod| self.observed(process, pod))
+            .collect();
+        let Some(manager) = self.managers.get(&process) else {
             return;
         };
         let is_first = !manager.workers.are_pods_listed();
@@ -373,43 +349,56 @@ impl World {
             Some(Plant::StartsEmpty) if is_first => observed.clear(),
             Some(Plant::KeepsUnlistedPods) if !is_first => {
                 for pod in observed {
-                    self.tell(Event::PodChanged(pod));
+                    self.tell(process, Event::PodChanged(pod));
                 }
                 return;
             }
             _ => {}
         }
-        self.tell(Event::PodsRelisted(observed));
+        self.tell(process, Event::PodsRelisted(observed));
         if is_first && self.nodes_may_be_read {
             let nodes = self.nodes.iter().map(Node::observation).collect();
-            self.tell(Event::NodesRelisted(nodes));
+            self.tell(process, Event::NodesRelisted(nodes));
         }
+        self.update_view(process);
         let is_awaited = self
-            .manager
-            .as_mut()
+            .managers
+            .get_mut(&process)
             .is_some_and(|manager| std::mem::take(&mut manager.is_list_awaited));
         if is_awaited {
-            self.job_manager_lists();
+            self.job_manager_lists(process);
+        }
+    }
+
+    /// What another resource manager did while it led is news to the JobManager beside this one.
+    fn update_view(&mut self, process: u64) {
+        let Some(manager) = self.managers.get_mut(&process) else {
+            return;
+        };
+        if std::mem::take(&mut manager.is_view_outdated) {
+            let workers = &manager.workers;
+            manager.view.retain(|name| workers.is_wanted(name));
+            manager.ledger.wanted.retain(|name, _| workers.is_wanted(name));
         }
     }
 
     /// The watch shows one change.
-    pub(super) fn pod_changed(&mut self, kind: ChangeKind, pod: &Pod) {
-        let Some(observation) = self.observed(pod) else {
+    pub(super) fn pod_changed(&mut self, process: u64, kind: ChangeKind, pod: &Pod) {
+        let Some(observation) = self.observed(process, pod) else {
             return;
         };
         match kind {
-            ChangeKind::Applied => self.tell(Event::PodChanged(observation)),
+            ChangeKind::Applied => self.tell(process, Event::PodChanged(observation)),
             ChangeKind::Deleted if self.plant == Some(Plant::DropsPodGone) => {}
             ChangeKind::Deleted => {
                 let PodObservation { name, uid, .. } = observation;
-                self.tell(Event::PodGone { name, uid });
+                self.tell(process, Event::PodGone { name, uid });
             }
         }
     }
 
-    fn observed(&mut self, pod: &Pod) -> Option<PodObservation> {
-        let manager = self.manager.as_mut()?;
+    fn observed(&mut self, process: u64, pod: &Pod) -> Option<PodObservation> {
+        let manager = self.managers.get_mut(&process)?;
         let owner = manager.owner.as_ref().map(|owner| Uid::new(&owner.uid));
         let mut observation = match observe(pod, owner.as_ref()) {
             Ok(observation) => observation,
@@ -424,11 +413,11 @@ impl World {
     }
 
     /// The JobManager asks for a worker. Says whether the name was free.
-    pub(super) fn request_worker(&mut self, name: &PodName) -> bool {
+    pub(super) fn request_worker(&mut self, process: u64, name: &PodName) -> bool {
         self.requests_made += 1;
         let number = self.requests_made;
         let now = self.now;
-        let Some(manager) = &mut self.manager else {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return false;
         };
         let uid = format!("request-{number}");
@@ -440,17 +429,21 @@ impl World {
             is_lost: false,
         };
         manager.ledger.wanted.insert(name.clone(), want);
-        self.tell(Event::WorkerRequested(Arc::new(WorkerRequest {
-            name: name.clone(),
-            dynamic_properties: vec![pod_status::request_number_setting(number)],
-            blocked_nodes: Vec::new(),
-        })));
+        manager.ledger.begin_anew(name);
+        self.tell(
+            process,
+            Event::WorkerRequested(Arc::new(WorkerRequest {
+                name: name.clone(),
+                dynamic_properties: vec![pod_status::request_number_setting(number)],
+                blocked_nodes: Vec::new(),
+            })),
+        );
         true
     }
 
     /// The JobManager gives a worker back.
-    pub(super) fn release_worker(&mut self, name: &PodName) {
-        let Some(manager) = &mut self.manager else {
+    pub(super) fn release_worker(&mut self, process: u64, name: &PodName) {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         if !manager.view.delete(name) {
@@ -461,25 +454,7 @@ impl World {
         if self.plant == Some(Plant::ForgetsReleases) && manager.releases.is_multiple_of(8) {
             return;
         }
-        self.tell(Event::WorkerReleased(name.clone()));
-    }
-
-    /// The calls that are under way are those that the state machine counts.
-    fn check_calls(&mut self) {
-        let Some(manager) = &self.manager else {
-            return;
-        };
-        let (creates, deletes) = self.calls_awaited(manager.process);
-        let counted = manager.workers.calls_under_way();
-        if counted != (creates, deletes) {
-            self.violated(Invariant::EachCallIsAnswered, || {
-                format!("{creates} creations and {deletes} deletions are under way, not {counted:?}")
-            });
-        } else if creates > CALL_LIMIT || deletes > CALL_LIMIT {
-            self.violated(Invariant::CallLimit, || {
-                format!("{creates} creations and {deletes} deletions at a time")
-            });
-        }
+        self.tell(process, Event::WorkerReleased(name.clone()));
     }
 }
 

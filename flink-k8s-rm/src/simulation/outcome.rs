@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use flink_k8s_core::pod_name::PodName;
 
+use super::election::SUCCESSOR_WITHIN;
 use super::ledger::{Invariant, Violation};
 use super::manager::is_foreign;
 use super::plant::Plant;
 use super::world::World;
-use crate::workers::{Moment, Situation};
+use crate::workers::Situation;
 
 /// How long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(15 * 60);
@@ -73,6 +74,8 @@ pub fn simulate(seed: u64, settings: Settings) -> Outcome {
     if world.violation.is_none() {
         world.heal();
         let healed_at = world.now;
+        world.run_until(healed_at + SUCCESSOR_WITHIN);
+        world.check_successor();
         world.run_until(healed_at + DEMAND_MET_WITHIN);
         world.check_demand_is_met();
         world.run_until(healed_at + RECOVERY);
@@ -81,7 +84,12 @@ pub fn simulate(seed: u64, settings: Settings) -> Outcome {
     }
     if world.violation.is_none() {
         let written = world.calls_made;
-        let end = world.now + QUIET;
+        let end = world.now
+            + if world.shape.has_election {
+                QUIET / 6
+            } else {
+                QUIET
+            };
         world.run_until(end);
         if world.calls_made != written {
             let count = world.calls_made - written;
@@ -124,10 +132,10 @@ impl World {
     }
 
     fn unsettled(&self) -> Option<(Invariant, String)> {
-        let Some(manager) = &self.manager else {
+        let Some(manager) = self.managers.get(&self.job_manager.process) else {
             return Some((Invariant::DemandIsMet, "there is no resource manager".to_owned()));
         };
-        let now = Moment::after_start(self.now.saturating_sub(manager.started));
+        let now = manager.moment(self.now);
         let (creates, deletes) = self.calls_awaited(manager.process);
         if creates + deletes > 0 {
             let detail = format!("{creates} creations and {deletes} deletions are under way");

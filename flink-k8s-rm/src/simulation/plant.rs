@@ -39,6 +39,12 @@ pub enum Plant {
     BelievesSidecars,
     /// Requests of a restarted JobManager are never let go.
     NeverLooksAtDemand,
+    /// Calls go on although the term under which they began is over.
+    ForgetsFence,
+    /// A term is counted from the answer to a renewal instead of its start.
+    TrustsLateRenewals,
+    /// What was planned in an earlier term is carried out although another one has led since.
+    KeepsEarlierPlans,
 }
 
 impl Plant {
@@ -60,6 +66,9 @@ impl Plant {
         Self::TakesForeignPods,
         Self::BelievesSidecars,
         Self::NeverLooksAtDemand,
+        Self::ForgetsFence,
+        Self::TrustsLateRenewals,
+        Self::KeepsEarlierPlans,
     ];
 
     /// Its name on the command line.
@@ -81,6 +90,9 @@ impl Plant {
             Self::TakesForeignPods => "takes-foreign-pods",
             Self::BelievesSidecars => "believes-sidecars",
             Self::NeverLooksAtDemand => "never-looks-at-demand",
+            Self::ForgetsFence => "forgets-fence",
+            Self::TrustsLateRenewals => "trusts-late-renewals",
+            Self::KeepsEarlierPlans => "keeps-earlier-plans",
         }
     }
 }

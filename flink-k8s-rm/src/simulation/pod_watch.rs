@@ -50,9 +50,9 @@ pub(super) enum WatchStep {
 }
 
 impl World {
-    fn plan_watch(&mut self, at: Duration, step: WatchStep) {
-        if let Some(manager) = &self.manager {
-            let (process, attempt) = (manager.process, manager.watch.attempt);
+    fn plan_watch(&mut self, process: u64, at: Duration, step: WatchStep) {
+        if let Some(manager) = self.managers.get(&process) {
+            let attempt = manager.watch.attempt;
             self.agenda.plan(
                 at,
                 Happening::Watch {
@@ -65,8 +65,8 @@ impl World {
     }
 
     /// Lists the pods, and watches them from then on.
-    pub(super) fn list_pods(&mut self, delay: Duration) {
-        if let Some(manager) = &mut self.manager {
+    pub(super) fn list_pods(&mut self, process: u64, delay: Duration) {
+        if let Some(manager) = self.managers.get_mut(&process) {
             manager.watch.attempt += 1;
             manager.watch.is_open = false;
             manager.watch.is_delivery_planned = false;
@@ -74,18 +74,18 @@ impl World {
             manager.watch.silent_until = Duration::ZERO;
         }
         let at = self.now + delay + self.random.millis(1, 20);
-        self.plan_watch(at, WatchStep::ListArrives);
+        self.plan_watch(process, at, WatchStep::ListArrives);
     }
 
     /// The watch is cut: it is taken up again from where it was.
-    pub(super) fn cut_watch(&mut self) {
+    pub(super) fn cut_watch(&mut self, process: u64) {
         if self.random.chance(self.climate.expired) {
             self.api.compact();
         }
-        let Some(manager) = &mut self.manager else {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
-        note!(self, "the watch is cut");
+        note!(self, "the watch of {process} is cut");
         let watch = &mut manager.watch;
         let was_open = std::mem::replace(&mut watch.is_open, false);
         if !was_open {
@@ -95,19 +95,30 @@ impl World {
         watch.is_delivery_planned = false;
         watch.delivered.clear();
         watch.silent_until = Duration::ZERO;
-        self.take_watch_up_again();
+        self.take_watch_up_again(process);
     }
 
-    pub(super) fn silence_watch(&mut self, until: Duration) {
+    /// Nobody wants to know of pods any more.
+    pub(super) fn close_watch(&mut self, process: u64) {
+        if let Some(manager) = self.managers.get_mut(&process) {
+            let attempt = manager.watch.attempt + 1;
+            manager.watch = PodWatch {
+                attempt,
+                ..PodWatch::default()
+            };
+        }
+    }
+
+    pub(super) fn silence_watch(&mut self, process: u64, until: Duration) {
         let gives_up = self.now + SILENCE_LIMIT;
-        if let Some(manager) = &mut self.manager {
+        if let Some(manager) = self.managers.get_mut(&process) {
             manager.watch.silent_until = until;
         }
-        self.plan_watch(gives_up, WatchStep::GivesUp);
+        self.plan_watch(process, gives_up, WatchStep::GivesUp);
     }
 
-    fn take_watch_up_again(&mut self) {
-        let Some(manager) = &mut self.manager else {
+    fn take_watch_up_again(&mut self, process: u64) {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         let watch = &mut manager.watch;
@@ -115,36 +126,36 @@ impl World {
         watch.failures += 1;
         let is_hopeless = watch.failures > 3;
         if is_hopeless {
-            self.list_pods(delay);
+            self.list_pods(process, delay);
         } else {
             let at = self.now + delay + self.random.millis(1, 20);
-            self.plan_watch(at, WatchStep::OpenArrives);
+            self.plan_watch(process, at, WatchStep::OpenArrives);
         }
     }
 
     pub(super) fn watch_goes_on(&mut self, process: u64, attempt: u64, step: WatchStep) {
-        let watch = self.manager.as_ref().filter(|manager| manager.process == process);
+        let watch = self.managers.get(&process);
         if watch.is_none_or(|manager| manager.watch.attempt != attempt) {
             return;
         }
         match step {
-            WatchStep::ListArrives => self.list_arrives(),
-            WatchStep::Listed { version, pods } => self.listed(version, &pods),
-            WatchStep::OpenArrives => self.open_arrives(),
-            WatchStep::Delivers => self.deliver(),
-            WatchStep::RelistDue => self.list_pods(Duration::ZERO),
-            WatchStep::GivesUp => self.cut_watch(),
+            WatchStep::ListArrives => self.list_arrives(process),
+            WatchStep::Listed { version, pods } => self.listed(process, version, &pods),
+            WatchStep::OpenArrives => self.open_arrives(process),
+            WatchStep::Delivers => self.deliver(process),
+            WatchStep::RelistDue => self.list_pods(process, Duration::ZERO),
+            WatchStep::GivesUp => self.cut_watch(process),
         }
     }
 
-    fn list_arrives(&mut self) {
-        if self.api.away_until > self.now || self.random.chance(self.climate.fails_before / 2) {
-            let Some(manager) = &mut self.manager else {
+    fn list_arrives(&mut self, process: u64) {
+        if self.is_cut_off(process) || self.random.chance(self.climate.fails_before / 2) {
+            let Some(manager) = self.managers.get_mut(&process) else {
                 return;
             };
             manager.watch.failures += 1;
             let delay = LONGEST_DELAY.min(FIRST_DELAY * (1 << manager.watch.failures.min(10)));
-            self.list_pods(delay);
+            self.list_pods(process, delay);
             return;
         }
         let answer = WatchStep::Listed {
@@ -153,41 +164,50 @@ impl World {
         };
         let lag = self.climate.watch_lag;
         let at = self.now + self.random.millis(1, lag);
-        self.plan_watch(at, answer);
+        self.plan_watch(process, at, answer);
     }
 
-    fn listed(&mut self, version: u64, pods: &[Arc<Pod>]) {
-        if let Some(manager) = &mut self.manager {
+    fn listed(&mut self, process: u64, version: u64, pods: &[Arc<Pod>]) {
+        if let Some(manager) = self.managers.get_mut(&process) {
             manager.watch.resume_from = version;
             manager.watch.failures = 0;
             manager.watch.listed_at = self.now;
         }
-        self.pods_listed(pods);
+        self.pods_listed(process, pods);
         let opens_at = self.now + self.random.millis(1, 20);
-        self.plan_watch(opens_at, WatchStep::OpenArrives);
+        self.plan_watch(process, opens_at, WatchStep::OpenArrives);
     }
 
-    fn open_arrives(&mut self) {
-        let Some(manager) = &mut self.manager else {
+    fn open_arrives(&mut self, process: u64) {
+        let is_cut_off = self.is_cut_off(process);
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
-        if self.api.away_until > self.now {
-            self.take_watch_up_again();
+        if is_cut_off {
+            self.take_watch_up_again(process);
         } else if manager.watch.resume_from < self.api.oldest_known {
-            note!(self, "the version of the watch has expired");
-            self.list_pods(FIRST_DELAY);
+            note!(self, "the version of the watch of {process} has expired");
+            self.list_pods(process, FIRST_DELAY);
         } else {
             manager.watch.is_open = true;
             manager.watch.failures = 0;
             let relist_at = manager.watch.listed_at + RELIST_INTERVAL;
-            self.plan_watch(relist_at.max(self.now), WatchStep::RelistDue);
-            self.changes_happened();
+            self.plan_watch(process, relist_at.max(self.now), WatchStep::RelistDue);
+            self.plan_delivery(process);
         }
     }
 
-    /// Something changed at the API server, or a watch was opened: plan its delivery.
+    /// Something changed at the API server: plan its delivery.
     pub(super) fn changes_happened(&mut self) {
-        let Some(manager) = &mut self.manager else {
+        let last = self.processes_started;
+        for process in self.managers.first_key_value().map_or(0, |(first, _)| *first)..=last {
+            self.plan_delivery(process);
+        }
+    }
+
+    /// Plans the delivery of the next change, if there is one and the watch is open.
+    fn plan_delivery(&mut self, process: u64) {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         let watch = &mut manager.watch;
@@ -199,18 +219,18 @@ impl World {
             let changed_at = next.map_or(self.now, |(_, change)| change.at);
             let lag = self.random.millis(1, self.climate.watch_lag);
             let at = (changed_at + lag).max(self.now).max(silent_until);
-            self.plan_watch(at, WatchStep::Delivers);
+            self.plan_watch(process, at, WatchStep::Delivers);
         }
     }
 
-    fn deliver(&mut self) {
-        let Some(manager) = &mut self.manager else {
+    fn deliver(&mut self, process: u64) {
+        let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
         let watch = &mut manager.watch;
         watch.is_delivery_planned = false;
         if watch.resume_from < self.api.oldest_known {
-            self.list_pods(FIRST_DELAY);
+            self.list_pods(process, FIRST_DELAY);
             return;
         }
         let waiting = self.api.changes_after(watch.resume_from);
@@ -233,10 +253,10 @@ impl World {
         while watch.delivered.remove(&(watch.resume_from + 1)) {
             watch.resume_from += 1;
         }
-        self.pod_changed(kind, &pod);
+        self.pod_changed(process, kind, &pod);
         if self.random.chance(self.climate.doubled) {
-            self.pod_changed(kind, &pod);
+            self.pod_changed(process, kind, &pod);
         }
-        self.changes_happened();
+        self.plan_delivery(process);
     }
 }

@@ -19,8 +19,10 @@ use super::manager::Manager;
 use super::plant::Plant;
 use super::pod_watch::WatchStep;
 use super::random::Random;
+use super::shape::Shape;
 use super::trace::Trace;
 use crate::driver::simulated::owner_reference;
+use crate::leadership::{self, LeaseRecord, LeaseWrite};
 
 /// The uid of the Deployment that owns the pods.
 const OWNER: &str = "deployment-1";
@@ -35,19 +37,57 @@ pub(super) enum Happening {
         process: u64,
         kind: CallKind,
     },
+    CallLeaves {
+        process: u64,
+        number: u64,
+    },
     CallAnswered {
+        process: u64,
         number: u64,
         answer: Answer,
     },
     CallTimesOut {
+        process: u64,
         number: u64,
+    },
+    CallEnds {
+        process: u64,
+        number: u64,
+    },
+    LeaseCallArrives {
+        process: u64,
+        number: u64,
+        write: Option<Box<LeaseWrite>>,
+    },
+    LeaseAnswered {
+        process: u64,
+        number: u64,
+        event: Box<leadership::Event>,
+    },
+    LeaseCallTimesOut {
+        process: u64,
+        number: u64,
+    },
+    ElectionTimerRings {
+        process: u64,
+        at: Duration,
+    },
+    /// Another JobManager takes the lead in Flink, if that of this session is away.
+    JobManagerFailsOver {
+        session: u64,
+    },
+    /// A paused process goes on.
+    Resumes {
+        process: u64,
     },
     Watch {
         process: u64,
         attempt: u64,
         step: WatchStep,
     },
-    ManagerStarts,
+    ManagerStarts {
+        seat: usize,
+    },
     OwnerAnswered {
         process: u64,
     },
@@ -66,6 +106,7 @@ pub(super) enum Happening {
     LossIsOld {
         key: PodKey,
         process: u64,
+        term: u64,
         request: Option<u64>,
     },
     /// The resource manager is told how a node fares.
@@ -82,6 +123,7 @@ pub(super) enum Happening {
 /// Everything there is.
 #[derive(Debug)]
 pub(super) struct World {
+    pub(super) shape: Shape,
     pub(super) now: Duration,
     pub(super) agenda: Agenda<Happening>,
     pub(super) random: Random,
@@ -108,8 +150,10 @@ pub(super) struct World {
     pub(super) nodes_full_until: Duration,
     pub(super) image_missing_until: Duration,
 
-    /// The resource manager, while its container runs.
-    pub(super) manager: Option<Manager>,
+    /// The resource managers whose containers run, by process.
+    pub(super) managers: BTreeMap<u64, Manager>,
+    pub(super) lease: Option<LeaseRecord>,
+    pub(super) lease_calls_made: u64,
     pub(super) processes_started: u64,
     pub(super) requests_made: u64,
 
@@ -125,6 +169,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, plant: Option<Plant>, is_trace_wanted: bool) -> Self {
+        let shape = Shape::of(seed);
         let mut random = Random::new(seed);
         let climate = Climate::random(&mut random);
         let redundant = usize::from(random.chance(150));
@@ -132,7 +177,13 @@ impl World {
         let max_workers = is_bound.then(|| 2 + random.index(6));
         let nodes_may_be_read = random.chance(600);
         let cluster_id: ClusterId = "orders".parse().expect("a valid cluster-id");
+        let climate = if shape.has_election {
+            climate.with_rivalry(&mut random)
+        } else {
+            climate
+        };
         let mut world = Self {
+            shape,
             now: Duration::ZERO,
             agenda: Agenda::new(),
             random,
@@ -154,10 +205,12 @@ impl World {
             task_managers: BTreeMap::new(),
             nodes_full_until: Duration::ZERO,
             image_missing_until: Duration::ZERO,
-            manager: None,
+            managers: BTreeMap::new(),
+            lease: None,
+            lease_calls_made: 0,
             processes_started: 0,
             requests_made: 0,
-            job_manager: JobManager::new(0, redundant),
+            job_manager: JobManager::new(0, 0, redundant, shape.reuses_names),
             redundant,
             max_workers,
             has_stray_pods: false,
@@ -165,7 +218,14 @@ impl World {
             jobs_seen: 0,
         };
         world.place_foreign_pods();
-        world.agenda.plan(Duration::ZERO, Happening::ManagerStarts);
+        for seat in 0..shape.seats {
+            world
+                .agenda
+                .plan(Duration::ZERO, Happening::ManagerStarts { seat });
+        }
+        if shape.has_election {
+            world.look_for_leader();
+        }
         for (kind, mean) in world.climate.disturbances.clone() {
             world.plan_disturbance(kind, mean);
         }
@@ -186,23 +246,82 @@ impl World {
         }
     }
 
+    /// What reaches a process that is paused waits until it goes on.
     fn happen(&mut self, happening: Happening) {
+        if let Some(process) = self.addressee(&happening) {
+            let Some(manager) = self.managers.get_mut(&process) else {
+                return;
+            };
+            if manager.is_paused(self.now) {
+                manager.missed.push(happening);
+                return;
+            }
+            // A request is sent by a task of its own, which does not wait for the loop.
+            if !matches!(happening, Happening::CallLeaves { .. }) {
+                self.check_term(process);
+            }
+        }
+        self.carry_on(happening);
+        self.check_terms();
+    }
+
+    /// The process in which something happens.
+    fn addressee(&self, happening: &Happening) -> Option<u64> {
         match happening {
+            Happening::CallLeaves { process, .. }
+            | Happening::CallAnswered { process, .. }
+            | Happening::CallTimesOut { process, .. }
+            | Happening::CallEnds { process, .. }
+            | Happening::LeaseAnswered { process, .. }
+            | Happening::LeaseCallTimesOut { process, .. }
+            | Happening::ElectionTimerRings { process, .. }
+            | Happening::Watch { process, .. }
+            | Happening::OwnerAnswered { process }
+            | Happening::TimerRings { process, .. }
+            | Happening::LookEnds { process } => Some(*process),
+            Happening::JobManager { session, .. } if *session == self.job_manager.session => {
+                Some(self.job_manager.process)
+            }
+            _ => None,
+        }
+    }
+
+    fn carry_on(&mut self, happening: Happening) {
+        match happening {
+            Happening::CallLeaves { process, number } => self.call_leaves(process, number),
             Happening::CallArrives {
                 number,
                 process,
                 kind,
             } => self.call_arrives(number, process, kind),
-            Happening::CallAnswered { number, answer } => self.call_answered(number, answer),
-            Happening::CallTimesOut { number } => self.call_times_out(number),
+            Happening::CallAnswered { number, answer, .. } => self.call_answered(number, answer),
+            Happening::CallTimesOut { number, .. } | Happening::CallEnds { number, .. } => {
+                self.call_times_out(number);
+            }
+            Happening::LeaseCallArrives {
+                process,
+                number,
+                write,
+            } => self.lease_call_arrives(process, number, write.map(|write| *write)),
+            Happening::LeaseAnswered {
+                process,
+                number,
+                event,
+            } => self.lease_answered(process, number, Some(*event)),
+            Happening::LeaseCallTimesOut { process, number } => self.lease_answered(process, number, None),
+            Happening::ElectionTimerRings { process, at } => self.election_timer_rings(process, at),
+            Happening::JobManagerFailsOver { session } => self.job_manager_fails_over(session),
+            Happening::Resumes { process } => self.resume(process),
             Happening::Watch {
                 process,
                 attempt,
                 step,
             } => self.watch_goes_on(process, attempt, step),
-            Happening::ManagerStarts => {
-                self.start_manager();
-                self.start_session();
+            Happening::ManagerStarts { seat } => {
+                let process = self.start_manager(seat);
+                if !self.shape.has_election {
+                    self.start_session(process);
+                }
             }
             Happening::OwnerAnswered { process } => self.owner_answered(process),
             Happening::TimerRings { process, at } => self.timer_rings(process, at),
@@ -211,8 +330,9 @@ impl World {
             Happening::LossIsOld {
                 key,
                 process,
+                term,
                 request,
-            } => self.check_loss_was_reported(&key, process, request),
+            } => self.check_loss_was_reported(&key, (process, term), request),
             Happening::NodeIsTold(node) => self.node_is_told(node),
             Happening::NodeIsEvicted(node) => self.node_is_evicted(node),
             Happening::NodeReturns(node) => self.node_returns(node),

@@ -363,6 +363,25 @@ fn an_old_list_does_not_make_a_new_pod_disappear() {
 }
 
 #[test]
+fn a_name_that_is_requested_again_while_a_deletion_is_under_way_waits_for_no_pod_that_is_gone() {
+    let mut world = World::with_running_pod();
+    let deleted = world.after(0, Event::WorkerReleased(name(NAME)));
+    assert_eq!(deleted, [format!("delete {NAME} a")]);
+    let uid = Uid::new("a");
+    world.after(
+        10,
+        Event::PodGone {
+            name: name(NAME),
+            uid,
+        },
+    );
+    world.after(10, requested(NAME));
+    assert_eq!(world.situation(), Situation::BeingCreated.to_string());
+    world.after(10, Event::DeleteSucceeded(name(NAME)));
+    assert_eq!(world.after(250, Event::Tick), [format!("create {NAME}")]);
+}
+
+#[test]
 fn a_created_pod_that_the_watch_never_shows_is_created_again() {
     let mut world = World::with_created_pod();
     assert_eq!(world.after(30_000, Event::Tick), [format!("create {NAME}")]);
@@ -397,6 +416,15 @@ fn pods_that_nobody_requested_are_adopted_and_kept() {
     assert!(world.after(0, Event::JobManagerStarted).is_empty());
     assert!(world.after(600_000, Event::Tick).is_empty());
     assert_eq!(world.after(0, released()), [format!("delete {NAME} a")]);
+}
+
+#[test]
+fn a_pod_that_has_ended_when_it_is_found_is_no_worker_to_count_on() {
+    let mut world = World::empty();
+    let other = "orders-taskmanager-1-2";
+    world.after(0, Event::PodChanged(pod(NAME, "a", terminated())));
+    world.after(0, Event::PodChanged(pod(other, "b", PodStage::Running)));
+    assert!(!world.workers.is_wanted(&name(NAME)) && world.workers.is_wanted(&name(other)));
 }
 
 #[test]

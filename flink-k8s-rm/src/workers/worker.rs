@@ -194,6 +194,10 @@ impl Worker {
         self.pod.is_some() || self.call.is_some() || self.uncertain_until.is_some()
     }
 
+    fn is_being_deleted(&self) -> bool {
+        matches!(self.call, Some(Call::Delete(_)))
+    }
+
     /// Whether it is wanted and its pod neither exists nor is being created.
     pub(super) fn waits_to_be_created(&self) -> bool {
         self.demand == Demand::Requested && (self.pod.is_none() || self.has_predecessor)
@@ -206,7 +210,8 @@ impl Worker {
 
     /// The same name is requested again after the worker was released.
     pub(super) fn request_again(&mut self, request: Arc<WorkerRequest>, start_delay: Duration, now: Moment) {
-        self.has_predecessor = self.may_have_pod();
+        // The deletion of a pod that has gone already may still be under way.
+        self.has_predecessor = self.may_have_pod() && (self.pod.is_some() || !self.is_being_deleted());
         self.request = Some(request);
         self.not_before = now + start_delay;
         self.failures = 0;

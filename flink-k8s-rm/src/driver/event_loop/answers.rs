@@ -44,15 +44,16 @@ impl Driver {
             }
             Call::List { reply } if self.leads() && self.workers.are_pods_listed() => self.list(reply),
             Call::List { reply } => {
-                self.job_manager_leads();
                 self.waiting_lists.retain(|waiting| !waiting.is_closed());
                 self.waiting_lists.push(reply);
+                self.job_manager_leads();
             }
             Call::ClaimLead { reply } => {
                 self.job_manager_leads();
                 let _ = reply.send(());
             }
             Call::ChangesAfter { version, reply } => {
+                self.look_at_job_manager();
                 let _ = reply.send(self.view.changes_after(version));
             }
             Call::Deployment { reply } => {

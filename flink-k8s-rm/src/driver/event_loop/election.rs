@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+use super::super::candidacy::{Candidacy, Plans};
 use super::super::fence::Permission;
 use super::super::kube_calls::chain;
 use super::super::status::{LeadershipRole, LeadershipStatus};
@@ -22,24 +23,16 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Our part in the election, if there is one.
 pub(super) struct Election {
-    leadership: Leadership,
-    /// Why we want to lead, told to the state machine once the lease's owner is known.
-    claim: Option<Claim>,
+    candidacy: Candidacy,
     /// When its timer rings.
     pub(super) wake: Option<Instant>,
-    has_led: bool,
-    /// Leadership ended, and calls are under way still.
-    is_stopping: bool,
 }
 
 impl Election {
     pub(super) fn new(leadership: Leadership, claim: Option<Claim>) -> Self {
         Self {
-            leadership,
-            claim,
+            candidacy: Candidacy::new(leadership, claim),
             wake: None,
-            has_led: false,
-            is_stopping: false,
         }
     }
 }
@@ -49,21 +42,37 @@ impl Driver {
     pub(super) fn leads(&self) -> bool {
         self.election
             .as_ref()
-            .is_none_or(|election| election.leadership.may_act(self.now()))
+            .is_none_or(|election| election.candidacy.leads(self.now()))
     }
 
     /// The JobManager beside us has taken the lead in Flink, as its list of workers shows.
     pub(super) fn job_manager_leads(&mut self) {
         if let Some(election) = &mut self.election {
-            election.claim = Some(Claim::FromItsHolder);
+            election.candidacy.job_manager_leads();
         }
+        self.look_at_job_manager();
         self.campaign();
+    }
+
+    /// The JobManager beside us watches its workers; without one that does, there is no reason to lead.
+    pub(super) fn look_at_job_manager(&mut self) {
+        let now = self.now();
+        let watches = self.watchers.receiver_count() > 0
+            || self.waiting_lists.iter().any(|waiting| !waiting.is_closed());
+        let election = self.election.as_mut();
+        let event = election.and_then(|election| election.candidacy.note_job_manager(watches, now));
+        if let Some(event) = event.filter(|_| self.owner.is_some()) {
+            self.elect(event);
+        }
     }
 
     /// Takes part in the election from when the owner of the lease is known.
     pub(super) fn campaign(&mut self) {
         if self.owner.is_some()
-            && let Some(claim) = self.election.as_ref().and_then(|election| election.claim)
+            && let Some(claim) = self
+                .election
+                .as_ref()
+                .and_then(|election| election.candidacy.claim())
         {
             self.elect(Event::Wanted(claim));
         }
@@ -72,11 +81,11 @@ impl Driver {
     /// Stops acting if the time is over; the process may have been paused since we looked last.
     pub(super) fn check_term(&mut self) {
         let now = self.now();
-        let end = self
+        if self
             .election
             .as_ref()
-            .and_then(|election| election.leadership.acting_until());
-        if end.is_some_and(|end| end <= now) {
+            .is_some_and(|election| election.candidacy.is_overdue(now))
+        {
             self.elect(Event::Tick);
         }
     }
@@ -87,7 +96,7 @@ impl Driver {
         let Some(election) = &mut self.election else {
             return;
         };
-        let actions = election.leadership.handle(event, now);
+        let actions = election.candidacy.handle(event, now);
         for action in actions {
             match action {
                 Action::ReadLease { limit } => {
@@ -118,21 +127,24 @@ impl Driver {
 
     fn renew_permission(&mut self) {
         let Some(election) = &self.election else { return };
-        let end = election.leadership.acting_until();
-        let end = end.map(|end| self.started + end.elapsed_since_start());
-        self.fence.set(end.map_or(Permission::Never, Permission::Until));
+        let permission = match election.candidacy.permission() {
+            Permission::Always => Permission::Always,
+            Permission::Until(end) => Permission::Until(self.started + end.elapsed_since_start()),
+            Permission::Never => Permission::Never,
+        };
+        self.fence.set(permission);
+        let leads_now = permission != Permission::Never;
         self.leading
-            .send_if_modified(|leads| std::mem::replace(leads, end.is_some()) != end.is_some());
+            .send_if_modified(|leads| std::mem::replace(leads, leads_now) != leads_now);
     }
 
     fn start_acting(&mut self, start: Start) {
         let Some(election) = &mut self.election else {
             return;
         };
-        info!(identity = %election.leadership.identity(), "this resource manager leads");
-        if std::mem::replace(&mut election.has_led, true) && start == Start::Anew {
-            // Another one has led: what we planned before may hit workers that it took over. Names of
-            // requests that came to nothing are free again at once.
+        info!(identity = %election.candidacy.leadership().identity(), "this resource manager leads");
+        if election.candidacy.begins(start) == Plans::Void {
+            // Names of requests that came to nothing are free again at once.
             self.handle(workers::Event::JobManagerStarted);
             self.workers = Workers::new(self.options.workers.clone());
             self.is_view_outdated = true;
@@ -146,10 +158,7 @@ impl Driver {
             return;
         };
         warn!(reason = %loss, "this resource manager does not lead any more");
-        election.is_stopping = true;
-        if matches!(loss, Loss::HandedOver { .. }) && election.claim == Some(Claim::FromItsHolder) {
-            election.claim = None;
-        }
+        election.candidacy.ends(loss);
         (self.pods, self.nodes) = (None, None);
         self.fence.set(Permission::Never);
         self.handle(workers::Event::LeadershipLost);
@@ -161,20 +170,24 @@ impl Driver {
         let has_stopped = self
             .election
             .as_mut()
-            .is_some_and(|election| self.writes_under_way == 0 && std::mem::take(&mut election.is_stopping));
+            .is_some_and(|election| election.candidacy.has_stopped(self.writes_under_way));
         if has_stopped {
             self.elect(Event::Stopped);
+            self.campaign();
         }
     }
 
     /// Gives the lease back, so that the next one need not wait until it runs out.
     pub(super) async fn leave_election(&mut self) {
+        if let Some(election) = &mut self.election {
+            election.candidacy.withdraw();
+        }
         self.elect(Event::Unwanted);
         let leaving = async {
             while self
                 .election
                 .as_ref()
-                .is_some_and(|election| !election.leadership.has_left())
+                .is_some_and(|election| !election.candidacy.leadership().has_left())
             {
                 match self.under_way.join_next().await {
                     Some(Ok(Happening::LeaseAnswered(answer))) => self.elect(answer),
@@ -196,10 +209,12 @@ impl Driver {
         let Some(election) = &self.election else {
             return LeadershipStatus::alone();
         };
-        let leadership = &election.leadership;
+        let leadership = election.candidacy.leadership();
         let role = match leadership.acting_until() {
             Some(_) => LeadershipRole::Leader,
-            None if leadership.is_wanted() || election.claim.is_some() => LeadershipRole::Candidate,
+            None if leadership.is_wanted() || election.candidacy.claim().is_some() => {
+                LeadershipRole::Candidate
+            }
             None => LeadershipRole::Standby,
         };
         LeadershipStatus {

@@ -50,6 +50,7 @@ impl Driver {
         });
         self.owner_error = None;
         if self.election.is_some() {
+            self.look_at_job_manager();
             self.campaign();
         } else {
             self.open_watch();
@@ -69,9 +70,7 @@ impl Driver {
                 debug!(pods = pods.len(), "listed the TaskManager pods");
                 self.handle(Event::PodsRelisted(pods));
                 if std::mem::take(&mut self.is_view_outdated) {
-                    let now = self.now();
-                    self.view
-                        .retain(|name| self.workers.situation(name, now).is_some());
+                    self.view.retain(|name| self.workers.is_wanted(name));
                 }
                 for reply in std::mem::take(&mut self.waiting_lists) {
                     self.list(reply);

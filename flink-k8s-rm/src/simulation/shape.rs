@@ -1,0 +1,34 @@
+//! What kind of cluster a world has.
+
+use super::random::Random;
+
+/// What a world is made of, apart from what goes wrong in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Containers with a resource manager.
+    pub(super) seats: usize,
+    /// Whether resource managers elect who acts.
+    pub(super) has_election: bool,
+    /// Whether the JobManager gives a name again once its worker was released; Flink's own does not.
+    pub(super) reuses_names: bool,
+}
+
+impl Shape {
+    /// Drawn from numbers of its own, so that a new kind of world leaves the others alone.
+    pub(super) fn of(seed: u64) -> Self {
+        let mut random = Random::new(!seed);
+        let has_election = random.chance(350);
+        let seats = match random.below(10) {
+            _ if !has_election => 1,
+            0 => 1,
+            1..=6 => 2,
+            _ => 3,
+        };
+        let reuses_names = !has_election && random.chance(200);
+        Self {
+            seats,
+            has_election,
+            reuses_names,
+        }
+    }
+}
