@@ -6,6 +6,7 @@ pub(crate) mod jobs;
 pub(crate) mod looking;
 pub(crate) mod offline;
 pub(crate) mod permissions;
+pub(crate) mod resource_manager;
 pub(crate) mod spelling;
 pub(crate) mod workers;
 
@@ -22,6 +23,7 @@ use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArgume
 use self::looking::{ExplainArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
+use self::resource_manager::RmArguments;
 use self::workers::WorkersArguments;
 
 /// Runs Apache Flink on Kubernetes.
@@ -84,6 +86,20 @@ namespace are listed."
     Explain(ExplainArguments),
     /// Show the TaskManagers of a cluster, and why each is where it is
     Workers(WorkersArguments),
+    /// Be the resource manager of a standalone JobManager, in the foreground, until Ctrl-C
+    #[command(
+        after_help = "What it needs in Kubernetes is made by `flink-k8s render resource-manager`, whose Deployment runs \
+this command; with --replicas 0 it runs only here. Of several, one acts (a Lease says which), and the others stand by. \
+What TaskManagers are made of comes from the ConfigMaps there; -Dkey=value is laid over it.
+
+It has to reach the REST endpoint, the API server and, to release idle TaskManagers, the addresses of their pods: where \
+it does not, they stay. When it ends, its TaskManagers stay, and the next one takes them over. It says what it does on \
+standard error (FLINK_K8S_LOG=debug says more), and answers /status, /metrics, /healthz and /readyz on \
+flink-k8s.health.port.
+
+EXIT CODES: 0 told to end, 1 it cannot work like this, 3 a failure outside."
+    )]
+    Rm(RmArguments),
     /// Cancel a job
     Cancel(CancelArguments),
     /// Stop a job with a savepoint, and print where the savepoint is

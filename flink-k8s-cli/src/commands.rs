@@ -15,6 +15,7 @@ pub(crate) mod local;
 pub(crate) mod memory;
 pub(crate) mod permissions;
 pub(crate) mod render;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod session_list;
 pub(crate) mod session_start;

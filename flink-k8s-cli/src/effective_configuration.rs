@@ -51,16 +51,22 @@ pub(crate) fn of_file(
 }
 
 fn with_properties(mut configuration: FlinkConfiguration, dynamic: DynamicProperties) -> FlinkConfiguration {
-    let mut typed = FlinkConfiguration::new();
-    for (key, value) in dynamic.properties {
-        typed.set(key, value, Origin::CommandLine);
-    }
+    let typed = typed(dynamic);
     // The command line may say which Flink it is, and that decides what the environment means.
     let mut all = configuration.clone();
     all.overlay(typed.clone());
     configuration.set_from_environment(version_of(&all), |name| std::env::var(name).ok());
     configuration.overlay(typed);
     configuration
+}
+
+/// What was typed, and nothing else.
+pub(crate) fn typed(dynamic: DynamicProperties) -> FlinkConfiguration {
+    let mut typed = FlinkConfiguration::new();
+    for (key, value) in dynamic.properties {
+        typed.set(key, value, Origin::CommandLine);
+    }
+    typed
 }
 
 /// A version that cannot be read is reported by whoever builds something for it.

@@ -6,6 +6,7 @@ use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
 use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
+use flink_k8s_rm::rest_manager::RestManagerError;
 
 use crate::Outcome;
 use crate::commands::application_start::OutcomeUnknown;
@@ -58,6 +59,16 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
             return Some(
                 "`flink-k8s session list` shows the clusters of a namespace; -Dkubernetes.namespace chooses another",
             );
+        }
+        if let Some(error) = cause.downcast_ref::<RestManagerError>() {
+            return match error {
+                RestManagerError::NoOwner { .. } | RestManagerError::NoConfiguration { .. } => Some(
+                    "make what it needs: `flink-k8s render resource-manager --rest-url URL -Dkubernetes.cluster-id=NAME \
+                     -Dkubernetes.container.image.ref=IMAGE | kubectl apply -f -`; with --replicas 0 it runs only here",
+                ),
+                RestManagerError::NoRestUrl => Some("give --rest-url, such as --rest-url http://flink:8081"),
+                _ => None,
+            };
         }
         if matches!(cause.downcast_ref(), Some(ConnectError::NothingConfigured { .. })) {
             return None; // it says so itself

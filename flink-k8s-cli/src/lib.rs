@@ -51,6 +51,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         }
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
         Command::Workers(arguments) => commands::workers::run(&printer, arguments).await,
+        Command::Rm(arguments) => commands::rm::run(&printer, arguments).await,
         Command::List(arguments) => commands::list::run(&printer, arguments).await,
         Command::Status(arguments) => commands::status::run(&printer, arguments).await,
         Command::Explain(arguments) => commands::explain::run(&printer, arguments).await,

@@ -6,6 +6,9 @@
     reason = "what cannot be unwrapped here fails the test, and a skipped test says so"
 )]
 
+#[path = "kubernetes_commands/resource_manager.rs"]
+mod resource_manager;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 

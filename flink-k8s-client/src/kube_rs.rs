@@ -10,6 +10,7 @@ mod object_watch;
 mod objects;
 mod permissions;
 mod runner_token;
+mod shipped_files;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +41,7 @@ pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
 use failure::{annotate_error, create_error, delete_error, read_error};
 use object_watch::{ObjectEvent, Watched};
 pub use runner_token::{RUNNER_TOKEN_KEY, RunnerTokenError, runner_secret_name};
+pub use shipped_files::{ShippedFiles, ShippedFilesError};
 
 /// The container in which Flink runs, in JobManager and TaskManager pods.
 const MAIN_CONTAINER: &str = "flink-main-container";

@@ -78,6 +78,22 @@ impl ClusterId {
         format!("{}-resource-manager", self.0)
     }
 
+    /// Name of the service account, the Role and the `RoleBinding` of a resource manager outside of the JobManager's
+    /// pod, `<cluster-id>-resource-manager`.
+    pub fn resource_manager_account_name(&self) -> String {
+        format!("{}-resource-manager", self.0)
+    }
+
+    /// Name of the Secret with the token of the TaskManagers' runners, `<cluster-id>-runner`.
+    pub fn runner_secret_name(&self) -> String {
+        format!("{}-runner", self.0)
+    }
+
+    /// Name of the ConfigMap that holds the Hadoop configuration, `hadoop-config-<cluster-id>`.
+    pub fn hadoop_config_map_name(&self) -> String {
+        format!("hadoop-config-{}", self.0)
+    }
+
     /// Name of the ConfigMap that holds the TaskManager's pod template, `pod-template-<cluster-id>`.
     pub fn pod_template_config_map_name(&self) -> String {
         format!("pod-template-{}", self.0)

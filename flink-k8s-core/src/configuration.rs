@@ -18,6 +18,7 @@ mod option_tables;
 mod option_value;
 mod origin;
 pub mod resource_manager_options;
+mod rest_url;
 mod value_form;
 mod yaml;
 
@@ -34,6 +35,7 @@ pub use option_tables::all_options;
 pub(crate) use option_value::trim_like_java;
 pub use option_value::{InvalidOptionValue, MalformedValue, OptionValue, is_sensitive};
 pub use origin::Origin;
+pub(crate) use rest_url::is_loopback;
 pub use value_form::ValueForm;
 pub use yaml::YamlSyntaxError;
 pub(crate) use yaml::java_double_text;

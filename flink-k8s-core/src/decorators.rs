@@ -12,6 +12,7 @@ pub(crate) mod flink_conf_mount;
 pub(crate) mod hadoop_conf_mount;
 pub(crate) mod init_job_manager;
 mod init_pod;
+pub(crate) mod init_resource_manager;
 pub(crate) mod init_task_manager;
 pub(crate) mod internal_service;
 pub(crate) mod kerberos_mount;

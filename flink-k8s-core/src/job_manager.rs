@@ -21,9 +21,11 @@ use crate::decorators::{
 use crate::kube_client::AccompanyingObject;
 use crate::labels;
 use crate::memory::TaskExecutorResources;
-use crate::parameters::InvalidSpecification;
 use crate::parameters::job_manager::{JobManagerParameters, fixed_port};
+use crate::parameters::{ClusterParameters, InvalidSpecification};
 use crate::task_manager::owner_reference;
+
+pub use standalone::{check_rest_demand, elastic_settings};
 
 pub use application::{
     APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration, is_application,
@@ -35,11 +37,11 @@ pub const SESSION_ENTRYPOINT_CLASS: &str =
 /// Value of `execution.target` of session clusters.
 pub const SESSION_TARGET: &str = "kubernetes-session";
 
-const FIXED_PORT: Origin = Origin::Derived("ports must be fixed on Kubernetes");
+pub(crate) const FIXED_PORT: Origin = Origin::Derived("ports must be fixed on Kubernetes");
 /// How long a restarted JobManager waits for TaskManagers that live. They try again at growing intervals of
 /// up to half a minute.
 const PREVIOUS_WORKER_WAIT: &str = "1 min";
-const DEPLOYED: Origin = Origin::Derived("how the cluster is deployed");
+pub(crate) const DEPLOYED: Origin = Origin::Derived("how the cluster is deployed");
 const HIGH_AVAILABILITY: Origin = Origin::Derived("high availability of this cluster");
 
 /// The complete set of objects of a JobManager.
@@ -121,42 +123,51 @@ impl JobManagerSpecification {
         let logging_files: Vec<String> = files.logging.keys().cloned().collect();
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;
-        check_task_manager_memory(&configuration, &parameters)?;
+        check_task_manager_memory(&configuration, &parameters.cluster)?;
         let pod = pod(&parameters, files)?;
 
         if !parameters.cluster.high_availability {
             let address = internal_service::address(&parameters);
             configuration.set(common_options::JOB_MANAGER_RPC_ADDRESS.key, address, DEPLOYED);
         }
-        let keytab = kerberos_mount::keytab(&parameters.cluster, files.keytab.as_ref());
-        if let (Some(_), Some((name, _))) = (&keytab, &files.keytab) {
-            let path = kerberos_mount::keytab_path(name);
-            configuration.set(common_options::KERBEROS_KEYTAB.key, path, DEPLOYED);
-        }
-        let configuration = as_shipped(configuration);
-
-        let accompanying = [
+        let (configuration, shipped) = shipped_files(configuration, &parameters.cluster, files)?;
+        let services = [
             internal_service::object(&parameters).map(service),
             Some(service(external_service::object(&parameters))),
-            hadoop_conf_mount::object(&parameters.cluster, &files.hadoop).map(config_map),
-            keytab.map(|secret| AccompanyingObject::Secret(Box::new(secret))),
-            kerberos_mount::krb5_conf(&parameters.cluster, files.krb5_conf.as_ref()).map(config_map),
-            Some(config_map(flink_conf_mount::object(
-                &parameters.cluster,
-                configuration.to_yaml()?,
-                &files.logging,
-            ))),
-            files
-                .task_manager_pod_template
-                .as_ref()
-                .map(|template| config_map(pod_template_mount::object(&parameters.cluster, template))),
         ];
         Ok(Self {
             deployment: deployment(&parameters, pod),
-            accompanying: accompanying.into_iter().flatten().collect(),
+            accompanying: services.into_iter().flatten().chain(shipped).collect(),
             configuration,
         })
     }
+}
+
+/// The configuration as it is shipped, and the objects with all files that the cluster's pods mount.
+pub(crate) fn shipped_files(
+    mut configuration: FlinkConfiguration,
+    cluster: &ClusterParameters,
+    files: &ClientFiles,
+) -> Result<(FlinkConfiguration, Vec<AccompanyingObject>), InvalidSpecification> {
+    let keytab = kerberos_mount::keytab(cluster, files.keytab.as_ref());
+    if let (Some(_), Some((name, _))) = (&keytab, &files.keytab) {
+        let path = kerberos_mount::keytab_path(name);
+        configuration.set(common_options::KERBEROS_KEYTAB.key, path, DEPLOYED);
+    }
+    let configuration = as_shipped(configuration);
+    let template = files.task_manager_pod_template.as_ref();
+    let objects = [
+        hadoop_conf_mount::object(cluster, &files.hadoop).map(config_map),
+        keytab.map(|secret| AccompanyingObject::Secret(Box::new(secret))),
+        kerberos_mount::krb5_conf(cluster, files.krb5_conf.as_ref()).map(config_map),
+        Some(config_map(flink_conf_mount::object(
+            cluster,
+            configuration.to_yaml()?,
+            &files.logging,
+        ))),
+        template.map(|template| config_map(pod_template_mount::object(cluster, template))),
+    ];
+    Ok((configuration, objects.into_iter().flatten().collect()))
 }
 
 /// The JobManager's pod, step by step in upstream's order.
@@ -259,7 +270,7 @@ fn fix_ports(configuration: &mut FlinkConfiguration) -> Result<(), InvalidSpecif
     Ok(())
 }
 
-fn fix_port(
+pub(crate) fn fix_port(
     configuration: &mut FlinkConfiguration,
     option: &ConfigOption<String>,
     instead_of_zero: &str,
@@ -272,11 +283,11 @@ fn fix_port(
 }
 
 /// A TaskManager whose memory does not add up would fail only when the first job wants it.
-fn check_task_manager_memory(
+pub(crate) fn check_task_manager_memory(
     configuration: &FlinkConfiguration,
-    parameters: &JobManagerParameters,
+    cluster: &ClusterParameters,
 ) -> Result<(), InvalidSpecification> {
-    TaskExecutorResources::from_configuration(configuration, parameters.cluster.flink_version)
+    TaskExecutorResources::from_configuration(configuration, cluster.flink_version)
         .map(drop)
         .map_err(InvalidSpecification::task_manager_memory)
 }

@@ -317,6 +317,12 @@ pub enum ObjectKind {
     Event,
     /// `coordination.k8s.io/v1` Lease.
     Lease,
+    /// `v1` `ServiceAccount`.
+    ServiceAccount,
+    /// `rbac.authorization.k8s.io/v1` Role.
+    Role,
+    /// `rbac.authorization.k8s.io/v1` `RoleBinding`.
+    RoleBinding,
 }
 
 impl ObjectKind {
@@ -331,6 +337,9 @@ impl ObjectKind {
             Self::Secret => "Secret",
             Self::Event => "Event",
             Self::Lease => "Lease",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Role => "Role",
+            Self::RoleBinding => "RoleBinding",
         }
     }
 }

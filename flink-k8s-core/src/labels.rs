@@ -16,6 +16,8 @@ pub const COMPONENT: &str = "component";
 pub const JOB_MANAGER: &str = "jobmanager";
 /// Value of the label [`COMPONENT`] on TaskManagers.
 pub const TASK_MANAGER: &str = "taskmanager";
+/// Value of the label [`COMPONENT`] on resource managers outside of a JobManager's pod.
+pub const RESOURCE_MANAGER: &str = "resource-manager";
 
 /// The labels of every object of a cluster.
 pub fn common(cluster_id: &ClusterId) -> BTreeMap<String, String> {
@@ -32,6 +34,18 @@ pub fn job_manager(cluster_id: &ClusterId) -> BTreeMap<String, String> {
 /// The labels that select a cluster's TaskManagers.
 pub fn task_manager(cluster_id: &ClusterId) -> BTreeMap<String, String> {
     with_component(cluster_id, TASK_MANAGER)
+}
+
+/// The labels that select a cluster's resource managers outside of JobManager pods.
+pub fn resource_manager(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+    with_component(cluster_id, RESOURCE_MANAGER)
+}
+
+/// Whether these are the labels of a resource manager outside of a JobManager's pod.
+pub fn is_resource_manager(labels: Option<&BTreeMap<String, String>>) -> bool {
+    labels
+        .and_then(|labels| labels.get(COMPONENT))
+        .is_some_and(|component| component == RESOURCE_MANAGER)
 }
 
 fn with_component(cluster_id: &ClusterId, component: &str) -> BTreeMap<String, String> {

@@ -21,5 +21,6 @@ pub mod namespace;
 pub mod parameters;
 pub mod permissions;
 pub mod pod_name;
+pub mod resource_manager;
 pub mod start_command;
 pub mod task_manager;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::job_manager::JobManagerSpecification;
 use crate::kube_client::{AccompanyingObject, BoxError, ObjectKind};
 use crate::namespace::Namespace;
+use crate::resource_manager::ResourceManagerSpecification;
 
 pub use comparison::{Difference, differences};
 
@@ -65,17 +66,45 @@ impl ManifestObject {
         specification: &JobManagerSpecification,
         namespace: &Namespace,
     ) -> Result<Vec<Self>, WriteManifestError> {
-        let mut objects = Vec::new();
-        for object in &specification.accompanying {
-            objects.push(match object {
-                AccompanyingObject::ConfigMap(object) => Self::new(ObjectKind::ConfigMap, object, namespace)?,
-                AccompanyingObject::Secret(object) => Self::new(ObjectKind::Secret, object, namespace)?,
-                AccompanyingObject::Service(object) => Self::new(ObjectKind::Service, object, namespace)?,
-            });
-        }
+        let mut objects = Self::accompanying(&specification.accompanying, namespace)?;
         let deployment = Self::new(ObjectKind::Deployment, &specification.deployment, namespace)?;
         objects.push(deployment);
         Ok(objects)
+    }
+
+    /// The objects of a resource manager outside of its JobManager's pod, those first that its pod needs, the
+    /// Deployment last. As with [`ManifestObject::of_cluster`], they have no owner.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteManifestError`] names the object.
+    pub fn of_resource_manager(
+        specification: &ResourceManagerSpecification,
+        namespace: &Namespace,
+    ) -> Result<Vec<Self>, WriteManifestError> {
+        let mut objects = Vec::new();
+        if let Some(account) = &specification.service_account {
+            objects.push(Self::new(ObjectKind::ServiceAccount, account, namespace)?);
+        }
+        objects.push(Self::new(ObjectKind::Role, &specification.role, namespace)?);
+        let binding = &specification.role_binding;
+        objects.push(Self::new(ObjectKind::RoleBinding, binding, namespace)?);
+        objects.extend(Self::accompanying(&specification.accompanying, namespace)?);
+        let deployment = &specification.deployment;
+        objects.push(Self::new(ObjectKind::Deployment, deployment, namespace)?);
+        Ok(objects)
+    }
+
+    fn accompanying(
+        objects: &[AccompanyingObject],
+        namespace: &Namespace,
+    ) -> Result<Vec<Self>, WriteManifestError> {
+        let written = objects.iter().map(|object| match object {
+            AccompanyingObject::ConfigMap(object) => Self::new(ObjectKind::ConfigMap, object, namespace),
+            AccompanyingObject::Secret(object) => Self::new(ObjectKind::Secret, object, namespace),
+            AccompanyingObject::Service(object) => Self::new(ObjectKind::Service, object, namespace),
+        });
+        written.collect()
     }
 
     /// The pod of a TaskManager.

@@ -1,5 +1,7 @@
 //! Which rights a user needs, and which a JobManager: to check beforehand and to grant as a Role.
 
+mod resource_manager;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -18,6 +20,8 @@ use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
 use crate::configuration::{FlinkConfiguration, InvalidOptionValue};
 use crate::kube_client::BoxError;
 use crate::namespace::Namespace;
+
+pub use resource_manager::of_resource_manager;
 
 /// One verb on one kind of objects in a namespace.
 ///

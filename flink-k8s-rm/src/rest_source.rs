@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use tracing::{debug, error, info, info_span, warn};
 
-pub use settings::SettingProblem;
+pub use settings::{JobManagerAddress, SettingProblem};
 pub use setup::{SetupError, with_runners};
 pub use status::{JobDemand, ReleaseCounts, RestSourceStatus};
 
@@ -57,6 +57,8 @@ pub struct RestSourceOptions {
     pub policy: PlannerPolicy,
     /// Port of the runners in TaskManager pods (`flink-k8s.runner.port`).
     pub runner_port: u16,
+    /// Where TaskManagers look for the JobManager; `None` if that cannot be wrong.
+    pub job_manager: Option<JobManagerAddress>,
     /// How often the JobManager is looked at while something changes. 200 ms.
     pub shortest_interval: Duration,
     /// How often it is looked at while nothing does. 2 s.
@@ -70,6 +72,7 @@ impl RestSourceOptions {
             cluster_id,
             policy,
             runner_port,
+            job_manager: None,
             shortest_interval: Duration::from_millis(200),
             longest_interval: Duration::from_secs(2),
         }
@@ -228,7 +231,10 @@ impl RestSource {
             return; // The look that follows says why the JobManager does not answer.
         };
         self.settings_are_checked = true;
-        let problems = settings::problems(&settings);
+        let mut problems = settings::problems(&settings);
+        if let Some(address) = &self.options.job_manager {
+            problems.splice(0..0, address.problems(&settings));
+        }
         for problem in &problems {
             if problem.is_fatal_for_jobs {
                 error!(setting = problem.key, "{problem}");
@@ -266,6 +272,9 @@ impl RestSource {
             );
         }
         let jobs: Vec<JobDemand> = facts.jobs.iter().map(JobDemand::of).collect();
+        if self.status.borrow().unreachable.is_some() {
+            info!("the JobManager says again what jobs want");
+        }
         self.status.send_if_modified(|status| {
             let was_reachable = status.unreachable.take().is_none();
             let is_same = status.slots == plan.summary && status.jobs == jobs;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::application::ApplicationArguments;
+use super::resource_manager::RenderResourceManagerArguments;
 use super::{DynamicProperties, OutputFormat};
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +76,17 @@ pub(crate) enum RenderCommand {
     Application(Box<ApplicationArguments>),
     /// The pod of a TaskManager, as the resource manager would make it
     Taskmanager(ObjectArguments),
+    /// All objects of a resource manager for a standalone JobManager that runs elsewhere
+    #[command(
+        after_help = "The JobManager is yours: flink-k8s neither starts nor stops it. TaskManagers look for it at \
+jobmanager.rpc.address, else at the host of --rest-url; it must be the very address that the JobManager itself has.
+Remove all of it with the same command and `kubectl delete -f -`.
+
+EXAMPLE:
+  flink-k8s render resource-manager --rest-url http://flink:8081 -Dkubernetes.cluster-id=orders \\
+    -Dkubernetes.container.image.ref=registry.example/flink-with-flink-k8s:2.1 | kubectl apply -f -"
+    )]
+    ResourceManager(RenderResourceManagerArguments),
 }
 
 #[derive(Args, Debug)]

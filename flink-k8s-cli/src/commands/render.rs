@@ -1,21 +1,26 @@
 //! `flink-k8s render` and `flink-k8s diff`
 
+use anyhow::Context as _;
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::application_outcome::JOB_ID_ANNOTATION;
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
 use flink_k8s_core::configuration::{
-    FlinkConfiguration, Origin, deployment_options, flink_k8s_options, kubernetes_options,
+    FlinkConfiguration, Origin, common_options, deployment_options, flink_k8s_options, kubernetes_options,
 };
-use flink_k8s_core::job_manager::{APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification};
+use flink_k8s_core::job_manager::{
+    APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification, elastic_settings,
+};
 use flink_k8s_core::kube_client::KubeClient as _;
 use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
+use flink_k8s_core::resource_manager::ResourceManagerSpecification;
 use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
 use serde_json::json;
 
 use crate::args::application::ApplicationArguments;
 use crate::args::offline::{DiffArguments, DiffTarget, ObjectArguments, RenderCommand};
+use crate::args::resource_manager::RenderResourceManagerArguments;
 use crate::args::{DynamicProperties, OutputFormat};
 use crate::connection::Connection;
 use crate::effective_configuration;
@@ -38,10 +43,47 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
             let specification = specification(printer, dynamic).await?;
             vec![task_manager(&specification)?]
         }
+        RenderCommand::ResourceManager(arguments) => resource_manager(printer, arguments).await?,
     };
     // The text ends with a line break, and so does the printer's line.
     printer.data(ManifestObject::yaml(&objects)?.trim_end_matches('\n'));
     Ok(Outcome::Success)
+}
+
+/// All objects of a resource manager; says what the JobManager that it is for must be told.
+async fn resource_manager(
+    printer: &Printer,
+    arguments: RenderResourceManagerArguments,
+) -> anyhow::Result<Vec<ManifestObject>> {
+    let specification = specification(printer, arguments.dynamic).await?;
+    let configuration = &specification.configuration;
+    let rest_url = match arguments.rest_url {
+        Some(rest_url) => rest_url,
+        None => configuration.find(&flink_k8s_options::REST_URL)?.context(
+            "it is not said where the JobManager is: give --rest-url, such as --rest-url http://flink:8081",
+        )?,
+    };
+    let built = ResourceManagerSpecification::new(&specification, &rest_url, arguments.replicas)?;
+    let objects = ManifestObject::of_resource_manager(&built, &namespace(&built.configuration)?)?;
+    let address = built
+        .configuration
+        .find(&common_options::JOB_MANAGER_RPC_ADDRESS)?;
+    let mut needed = vec![(
+        common_options::JOB_MANAGER_RPC_ADDRESS.key,
+        address.unwrap_or_default(),
+    )];
+    let version = configuration.get(&flink_k8s_options::FLINK_VERSION)?;
+    needed.extend(elastic_settings(version).map(|(key, value)| (key, value.to_owned())));
+    printer.talk("the JobManager itself, which is not part of this, must run with:");
+    for (key, value) in needed {
+        printer.talk(format!("  {key}: {value}"));
+    }
+    if rest_url.is_loopback() {
+        printer.talk(format!(
+            "warning: {rest_url} is this machine itself; pods need an address by which they reach the JobManager"
+        ));
+    }
+    Ok(objects)
 }
 
 async fn specification(

@@ -1,6 +1,7 @@
 //! `flink-k8s session list`
 
 use flink_k8s_core::kube_client::KubeClient as _;
+use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::args::{OutputFormat, SessionListArguments};
@@ -27,7 +28,8 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
         clusters.push(Cluster {
             namespace,
             name,
-            job_managers: ready(&deployment),
+            job_managers: (!labels::is_resource_manager(deployment.metadata.labels.as_ref()))
+                .then(|| ready(&deployment)),
             task_managers,
             created: age(&deployment),
         });
@@ -63,28 +65,33 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
 struct Cluster {
     namespace: String,
     name: String,
-    job_managers: (i32, i32),
+    /// Ready and wanted; `None` where only the resource manager is ours.
+    job_managers: Option<(i32, i32)>,
     task_managers: usize,
     created: String,
 }
 
 impl Cluster {
     fn to_json(&self) -> serde_json::Value {
-        let (ready, wanted) = self.job_managers;
+        let job_managers = self
+            .job_managers
+            .map(|(ready, wanted)| serde_json::json!({"ready": ready, "wanted": wanted}));
         serde_json::json!({
             "cluster-id": self.name,
             "namespace": self.namespace,
-            "job-managers": {"ready": ready, "wanted": wanted},
+            "job-managers": job_managers,
             "task-managers": self.task_managers,
             "created": self.created,
         })
     }
 
     fn into_row(self) -> [String; 4] {
-        let (ready, wanted) = self.job_managers;
         [
             self.name,
-            format!("{ready}/{wanted}"),
+            self.job_managers.map_or_else(
+                || "elsewhere".to_owned(),
+                |(ready, wanted)| format!("{ready}/{wanted}"),
+            ),
             self.task_managers.to_string(),
             self.created,
         ]

@@ -63,6 +63,16 @@ impl ConnectOptions {
         }
     }
 
+    /// Inside of a pod, takes its service account before a kubeconfig in the home directory, which then is that of
+    /// the image; one that options or `KUBECONFIG` name still counts.
+    #[must_use]
+    pub fn with_service_account_before_home(mut self) -> Self {
+        let names_kubeconfig = std::env::var_os(KUBECONFIG).is_some_and(|files| !files.is_empty());
+        let is_chosen = self.config_file.is_some() || self.context.is_some();
+        self.service_account_first = !names_kubeconfig && !is_chosen;
+        self
+    }
+
     /// Sends this `User-Agent`, by which administrators and API priority rules know the caller.
     #[must_use]
     pub fn with_user_agent(mut self, user_agent: impl Into<String>) -> Self {

@@ -3,7 +3,8 @@
 use flink_k8s_core::kube_client::{CreateObjectError, ObjectKind, ReadError};
 use flink_k8s_core::manifest::ManifestObject;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -29,6 +30,9 @@ impl KubeRsClient {
             ObjectKind::Secret => self.try_create_as::<Secret>(object).await,
             ObjectKind::Service => self.try_create_as::<Service>(object).await,
             ObjectKind::Pod => self.try_create_as::<Pod>(object).await,
+            ObjectKind::ServiceAccount => self.try_create_as::<ServiceAccount>(object).await,
+            ObjectKind::Role => self.try_create_as::<Role>(object).await,
+            ObjectKind::RoleBinding => self.try_create_as::<RoleBinding>(object).await,
             _ => self.try_create_as::<Deployment>(object).await,
         };
         tried.map_err(|error| create_error(self.reference(object.kind, &object.name), error))
@@ -63,6 +67,9 @@ impl KubeRsClient {
             ObjectKind::Secret => self.read_as::<Secret>(name).await,
             ObjectKind::Service => self.read_as::<Service>(name).await,
             ObjectKind::Pod => self.read_as::<Pod>(name).await,
+            ObjectKind::ServiceAccount => self.read_as::<ServiceAccount>(name).await,
+            ObjectKind::Role => self.read_as::<Role>(name).await,
+            ObjectKind::RoleBinding => self.read_as::<RoleBinding>(name).await,
             _ => self.read_as::<Deployment>(name).await,
         };
         read.map_err(|error| read_error(&format!("{} {name}", object.kind), &self.namespace, error))

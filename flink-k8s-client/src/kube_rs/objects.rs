@@ -26,7 +26,7 @@ impl KubeRsClient {
         let config_maps = [
             cluster_id.config_map_name(),
             cluster_id.pod_template_config_map_name(),
-            format!("hadoop-config-{id}"),
+            cluster_id.hadoop_config_map_name(),
             format!("kerberos-krb5conf-{id}"),
         ];
         let deployment = [cluster_id.deployment_name().to_owned()];

@@ -33,7 +33,7 @@ pub enum RunnerTokenError {
 
 /// The Secret with the token of a cluster's runners.
 pub fn runner_secret_name(cluster_id: &ClusterId) -> String {
-    format!("{cluster_id}-runner")
+    cluster_id.runner_secret_name()
 }
 
 impl KubeRsClient {

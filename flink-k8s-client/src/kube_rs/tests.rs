@@ -447,3 +447,36 @@ async fn objects_that_must_be_readable_are_named_when_they_are_not() {
 }
 
 const LONG: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn the_files_of_a_cluster_are_read_back_from_its_config_maps() {
+    let kube = api_server_by_path(|path| {
+        let data = |data: Value| Answer::Json(200, json!({"metadata": {"name": "x"}, "data": data}));
+        match path.rsplit('/').next().unwrap() {
+            "flink-config-orders" => {
+                data(json!({"config.yaml": "rest:\n  port: 9090\n", "log4j-console.properties": ""}))
+            }
+            "pod-template-orders" => data(json!({"taskmanager-pod-template.yaml": "spec: {}\n"})),
+            "flink-config-broken" => data(json!({"config.yaml": "a: ["})),
+            _ => refusal(404, "NotFound", "not found"),
+        }
+    });
+    let files = kube
+        .shipped_files(&"orders".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(files.configuration.setting("rest.port").unwrap().text, "9090");
+    assert_eq!(
+        files.configuration_files,
+        ["config.yaml", "log4j-console.properties"]
+    );
+    assert_eq!(files.task_manager_pod_template.as_deref(), Some("spec: {}\n"));
+    assert!(files.hadoop_files.is_empty());
+    assert_eq!(kube.shipped_files(&"none".parse().unwrap()).await.unwrap(), None);
+    let error = kube.shipped_files(&"broken".parse().unwrap()).await.unwrap_err();
+    assert!(
+        chain(&error).starts_with("cannot understand config.yaml in ConfigMap flink-config-broken: "),
+        "{error}"
+    );
+}

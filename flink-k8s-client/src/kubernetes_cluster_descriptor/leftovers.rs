@@ -38,9 +38,22 @@ impl KubernetesClusterDescriptor {
         cluster_id: &ClusterId,
         within: Duration,
     ) -> Result<Vec<ObjectReference>, ReadError> {
+        self.wait_until_left(cluster_id, within, &|_| false).await
+    }
+
+    /// As [`wait_until_gone`](Self::wait_until_gone), but does not wait for what `stays`, and does not return it.
+    async fn wait_until_left(
+        &self,
+        cluster_id: &ClusterId,
+        within: Duration,
+        stays: &(dyn Fn(&ObjectReference) -> bool + Sync),
+    ) -> Result<Vec<ObjectReference>, ReadError> {
         let deadline = Instant::now() + within;
         loop {
-            let remaining = self.remaining_objects(cluster_id).await;
+            let remaining = self.remaining_objects(cluster_id).await.map(|mut objects| {
+                objects.retain(|object| !stays(object));
+                objects
+            });
             let settled = match &remaining {
                 Ok(objects) => objects.is_empty(),
                 Err(error) => !error.is_transient(),
@@ -50,6 +63,40 @@ impl KubernetesClusterDescriptor {
             }
             time::sleep(POLL).await;
         }
+    }
+}
+
+impl KubernetesClusterDescriptor {
+    /// Waits until nothing is left that belongs to the Deployment of a resource manager outside of its JobManager's pod:
+    /// its pods and those of TaskManagers. Returns what is still there after `within`.
+    ///
+    /// What was made besides the Deployment (ConfigMaps, a service account, its rights) has no owner, and the JobManager
+    /// is somebody else's, even if its pods carry the labels by which the cluster's commands find it: these stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_until_gone`](Self::wait_until_gone).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn wait_until_workers_gone(
+        &self,
+        cluster_id: &ClusterId,
+        within: Duration,
+    ) -> Result<Vec<ObjectReference>, ReadError> {
+        let job_managers = self.kube.list_job_manager_pods(cluster_id).await?;
+        let is_job_manager = |name: &str| {
+            let mut names = job_managers.iter().filter_map(|pod| pod.metadata.name.as_deref());
+            names.any(|job_manager| job_manager == name)
+        };
+        let stays = |object: &ObjectReference| match object.kind {
+            ObjectKind::Pod => is_job_manager(&object.name),
+            // Others have the name of the cluster only by chance, and their pods are seen themselves.
+            ObjectKind::Deployment => object.name != cluster_id.deployment_name(),
+            _ => true,
+        };
+        self.wait_until_left(cluster_id, within, &stays).await
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{KubeClient, ReadError};
+use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
@@ -61,11 +62,12 @@ pub enum AskWorkersError {
 }
 
 impl WorkersSource {
-    /// Opens the way to the health port of the cluster's JobManager. It must be called on a tokio runtime.
+    /// Opens the way to the health port of the cluster's resource manager, in the pod of its JobManager or in one of
+    /// its own. It must be called on a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`TunnelError::Listen`]; nothing else is tried before the first question.
+    /// [`TunnelError::Listen`]. Whether there is such a pod is found out with the first question.
     ///
     /// # Cancel safety
     ///
@@ -76,8 +78,17 @@ impl WorkersSource {
         health_port: u16,
     ) -> Result<Self, TunnelError> {
         let namespace = kube.namespace();
-        let tunnel =
-            Tunnel::to_job_manager(kube.client(), namespace.clone(), &cluster_id, health_port).await?;
+        let deployment = kube.find_deployment(&cluster_id).await.ok().flatten();
+        let found = deployment
+            .as_ref()
+            .and_then(|found| found.metadata.labels.as_ref());
+        let selector = if labels::is_resource_manager(found) {
+            labels::resource_manager(&cluster_id)
+        } else {
+            labels::job_manager(&cluster_id)
+        };
+        let selector = labels::selector(&selector);
+        let tunnel = Tunnel::open(kube.client(), namespace.clone(), selector, health_port).await?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(ANSWER_LIMIT)

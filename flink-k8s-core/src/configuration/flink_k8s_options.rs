@@ -7,10 +7,13 @@ use super::high_availability_options::HIGH_AVAILABILITY_TYPE;
 use super::kubernetes_options::JOB_MANAGER_REPLICAS;
 use super::{
     ConfigOption, FlinkConfiguration, InvalidOptionValue, MalformedValue, OptionRow, OptionValue,
-    duration_text,
+    OptionalConfigOption, duration_text,
 };
 use crate::enum_option_value;
 use crate::flink_version::{FlinkVersion, UnsupportedFlinkVersion};
+use crate::memory::MemorySize;
+
+pub use super::rest_url::RestUrl;
 
 /// Every option of this file.
 pub const TABLE: &[&dyn OptionRow] = &[
@@ -27,6 +30,10 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &NODE_LOST_TIMEOUT,
     &RUNNER_PORT,
     &DEMAND_SOURCE,
+    &REST_URL,
+    &RESOURCE_MANAGER_CPU,
+    &RESOURCE_MANAGER_CPU_LIMIT_FACTOR,
+    &RESOURCE_MANAGER_MEMORY,
     &ON_FINISH,
 ];
 
@@ -127,6 +134,33 @@ pub const DEMAND_SOURCE: ConfigOption<DemandSourceKind> = ConfigOption::new(
     "native",
     "How our resource manager learns how many TaskManagers are needed: from a native JobManager, or through REST from \
      a standalone one.",
+);
+
+/// `flink-k8s.resource-manager.rest-url`: REST endpoint of the standalone JobManager that a resource manager outside of its pod serves.
+pub const REST_URL: OptionalConfigOption<RestUrl> = OptionalConfigOption::new(
+    "flink-k8s.resource-manager.rest-url",
+    "REST endpoint of the standalone JobManager that a resource manager outside of its pod serves.",
+);
+
+/// `flink-k8s.resource-manager.pod.cpu.amount`: CPU that a resource manager outside of the JobManager's pod requests.
+pub const RESOURCE_MANAGER_CPU: ConfigOption<f64> = ConfigOption::new(
+    "flink-k8s.resource-manager.pod.cpu.amount",
+    "0.1",
+    "CPU that a resource manager outside of the JobManager's pod requests.",
+);
+
+/// `flink-k8s.resource-manager.pod.cpu.limit-factor`: How many times its request it may use of the CPU.
+pub const RESOURCE_MANAGER_CPU_LIMIT_FACTOR: ConfigOption<f64> = ConfigOption::new(
+    "flink-k8s.resource-manager.pod.cpu.limit-factor",
+    "10.0",
+    "How many times its request a resource manager outside of the JobManager's pod may use of the CPU.",
+);
+
+/// `flink-k8s.resource-manager.pod.memory`: Memory that a resource manager outside of the JobManager's pod requests and may use.
+pub const RESOURCE_MANAGER_MEMORY: ConfigOption<MemorySize> = ConfigOption::new(
+    "flink-k8s.resource-manager.pod.memory",
+    "256 mb",
+    "Memory that a resource manager outside of the JobManager's pod requests and may use.",
 );
 
 /// How our resource manager learns how many TaskManagers are needed.
@@ -257,7 +291,7 @@ mod tests {
 
     #[test]
     fn every_option_of_this_file_is_in_its_table() {
-        let declarations = include_str!("flink_k8s_options.rs").split(" = ConfigOption::new(");
+        let declarations = include_str!("flink_k8s_options.rs").split("ConfigOption::new(");
         let keys = declarations.skip(1).filter_map(|text| text.split('"').nth(1));
         let declared: BTreeSet<&str> = keys.filter(|key| key.starts_with("flink-k8s.")).collect();
         let listed: BTreeSet<&str> = TABLE.iter().map(|row| row.key()).collect();

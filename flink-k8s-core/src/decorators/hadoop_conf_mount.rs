@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::{FlinkPod, HADOOP_CONF_DIRECTORY, cluster_metadata, config_map, config_map_volume, same_name};
-use crate::cluster_id::ClusterId;
 use crate::parameters::{ClusterParameters, HadoopConfiguration};
 
 const VOLUME: &str = "hadoop-config-volume";
@@ -17,7 +16,7 @@ pub(crate) fn decorate(mut pod: FlinkPod, parameters: &ClusterParameters) -> Fli
         HadoopConfiguration::Existing(name) => config_map_volume(VOLUME, name, Vec::new()),
         HadoopConfiguration::Shipped(files) => {
             let files = files.iter().map(|file| same_name(file)).collect();
-            config_map_volume(VOLUME, &config_map_name(&parameters.cluster_id), files)
+            config_map_volume(VOLUME, &parameters.cluster_id.hadoop_config_map_name(), files)
         }
     };
     pod.add_volume(volume);
@@ -38,13 +37,9 @@ pub(crate) fn object(
     let data = shipped.map(|(name, text)| (name.clone(), text.clone())).collect();
     let cluster_id = &parameters.cluster_id;
     Some(config_map(
-        cluster_metadata(config_map_name(cluster_id), cluster_id),
+        cluster_metadata(cluster_id.hadoop_config_map_name(), cluster_id),
         data,
     ))
-}
-
-fn config_map_name(cluster_id: &ClusterId) -> String {
-    format!("hadoop-config-{cluster_id}")
 }
 
 #[cfg(test)]

@@ -11,36 +11,61 @@ const ELASTIC: Origin = Origin::Derived("jobs wait for TaskManagers that are on 
 /// Flink's scheduler cannot count longer than 248 days.
 const VERY_LONG: &str = "200 d";
 
-/// Sets what is not configured, for clusters whose workers are found out about through REST.
-pub(super) fn let_jobs_wait(configuration: &mut FlinkConfiguration) -> Result<(), InvalidSpecification> {
-    if configuration.get(&flink_k8s_options::DEMAND_SOURCE)? != DemandSourceKind::Rest {
-        return Ok(());
-    }
-    if configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? != ResourceManagerKind::Rust {
-        let need = "flink-k8s.resource-manager=rust";
-        return Err(InvalidSpecification::RestDemand { need });
-    }
-    if configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active() {
-        let need = "a cluster without high availability";
-        return Err(InvalidSpecification::RestDemand { need });
-    }
-    let adaptive: &dyn OptionRow =
-        if configuration.get(&flink_k8s_options::FLINK_VERSION)? >= FlinkVersion::V2_1 {
-            &resource_manager_options::ADAPTIVE_SUBMISSION_WAIT
-        } else {
-            &resource_manager_options::ADAPTIVE_WAIT
-        };
-    let settings: [(&dyn OptionRow, &str); 4] = [
+/// The settings with which the jobs of a standalone JobManager wait for TaskManagers that are on their way; without
+/// them they fail, or start late.
+///
+/// ```
+/// # use flink_k8s_core::{flink_version::FlinkVersion, job_manager::elastic_settings};
+/// let settings = elastic_settings(FlinkVersion::V2_1);
+/// assert!(settings.contains(&("resourcemanager.standalone.start-up-time", "0")));
+/// ```
+pub fn elastic_settings(version: FlinkVersion) -> [(&'static str, &'static str); 4] {
+    settings(version).map(|(option, value)| (option.key(), value))
+}
+
+fn settings(version: FlinkVersion) -> [(&'static dyn OptionRow, &'static str); 4] {
+    let adaptive: &dyn OptionRow = if version >= FlinkVersion::V2_1 {
+        &resource_manager_options::ADAPTIVE_SUBMISSION_WAIT
+    } else {
+        &resource_manager_options::ADAPTIVE_WAIT
+    };
+    [
         (&resource_manager_options::STANDALONE_START_UP_TIME, "0"),
         (&resource_manager_options::SLOT_REQUEST_TIMEOUT, VERY_LONG),
         (adaptive, VERY_LONG),
         // What is told of a job is at most this old; it was three seconds.
         (&common_options::WEB_REFRESH_INTERVAL, "500 ms"),
-    ];
-    for (option, value) in settings {
+    ]
+}
+
+/// Sets what is not configured, for clusters whose workers are found out about through REST.
+pub(super) fn let_jobs_wait(configuration: &mut FlinkConfiguration) -> Result<(), InvalidSpecification> {
+    if configuration.get(&flink_k8s_options::DEMAND_SOURCE)? != DemandSourceKind::Rest {
+        return Ok(());
+    }
+    check_rest_demand(configuration)?;
+    for (option, value) in settings(configuration.get(&flink_k8s_options::FLINK_VERSION)?) {
         if !configuration.is_configured(option) {
             configuration.set(option.key(), value, ELASTIC);
         }
+    }
+    Ok(())
+}
+
+/// Refuses what does not go together with reading demand from REST.
+///
+/// # Errors
+///
+/// [`InvalidSpecification::RestDemand`] says what is needed.
+pub fn check_rest_demand(configuration: &FlinkConfiguration) -> Result<(), InvalidSpecification> {
+    if configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? != ResourceManagerKind::Rust {
+        let need = "flink-k8s.resource-manager=rust";
+        return Err(InvalidSpecification::RestDemand { need });
+    }
+    if configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active() {
+        let need = "high-availability.type=NONE: it reads what jobs want from one JobManager, and TaskManagers that \
+                    follow an elected leader may register with another one";
+        return Err(InvalidSpecification::RestDemand { need });
     }
     Ok(())
 }

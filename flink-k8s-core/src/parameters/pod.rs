@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use super::{InvalidSpecification, kubernetes_values};
 use crate::configuration::kubernetes_options::{self, OptionMap};
-use crate::configuration::{ConfigOption, FlinkConfiguration, OptionalConfigOption, common_options};
+use crate::configuration::{
+    ConfigOption, FlinkConfiguration, OptionalConfigOption, common_options, flink_k8s_options,
+};
 use crate::flink_version::FlinkVersion;
 
 /// A value that a pod template may override unless the user configured it.
@@ -18,6 +20,17 @@ pub(crate) struct Preference<T> {
 }
 
 impl<T> Preference<T> {
+    /// The same, with this instead of the option's default.
+    pub(crate) fn with_default(self, default: T) -> Self {
+        if self.configured {
+            return self;
+        }
+        Self {
+            value: default,
+            configured: false,
+        }
+    }
+
     /// What is configured, else what the template says, else the option's default.
     pub(crate) fn resolve(self, template: Option<T>) -> T {
         match template {
@@ -141,6 +154,29 @@ impl ContainerResources {
             cpu_limit: cpu * limit_factor(configuration, options.cpu_limit_factor)?,
             memory_mebibytes,
             memory_limit_mebibytes: times(memory_mebibytes, memory_factor),
+            extended: BTreeMap::new(),
+        })
+    }
+}
+
+impl ContainerResources {
+    /// The resources of a resource manager outside of its JobManager's pod. It may use more of the CPU than it
+    /// requests: there is much to do at once when hundreds of workers start, and nothing most of the time.
+    pub(crate) fn of_resource_manager(
+        configuration: &FlinkConfiguration,
+    ) -> Result<Self, InvalidSpecification> {
+        let cpu = configuration.get(&flink_k8s_options::RESOURCE_MANAGER_CPU)?;
+        let factor = limit_factor(
+            configuration,
+            &flink_k8s_options::RESOURCE_MANAGER_CPU_LIMIT_FACTOR,
+        )?;
+        let memory = configuration.get(&flink_k8s_options::RESOURCE_MANAGER_MEMORY)?;
+        let memory_mebibytes = memory.bytes() >> 20;
+        Ok(Self {
+            cpu,
+            cpu_limit: cpu * factor,
+            memory_mebibytes,
+            memory_limit_mebibytes: memory_mebibytes,
             extended: BTreeMap::new(),
         })
     }

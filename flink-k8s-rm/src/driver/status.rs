@@ -34,6 +34,16 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether Kubernetes has said which part the resource manager has: it acts and knows the pods, or it knows who
+    /// does. An API server that goes away later changes nothing.
+    pub fn knows_its_part(&self) -> bool {
+        match self.leadership.role {
+            LeadershipRole::Alone | LeadershipRole::Leader => self.pods_listed,
+            LeadershipRole::Candidate => self.leadership.holder.is_some(),
+            LeadershipRole::Standby => self.deployment_uid.is_some(),
+        }
+    }
+
     /// Whether the resource manager knows its world: its owner, and, if it has to act, the pods, and that
     /// the watch works.
     pub fn is_ready(&self) -> bool {

@@ -169,12 +169,12 @@ async fn health(State(context): State<Arc<Context>>) -> Response {
     }
 }
 
-/// 200 while the JobManager answers as well. Not asked: whether the API server is well, since a pod that is
+/// 200 while the JobManager answers as well; without one, once our part is known. Not asked: whether the API server is well, since a pod that is
 /// taken out of its Service for that would make a running job unreachable.
 async fn ready(State(context): State<Arc<Context>>) -> Response {
     let ready = async {
         turns(&context.manager).await?;
-        context.readiness.check().await
+        context.readiness.check(&context.manager).await
     };
     match ready.await {
         Ok(()) => "ok\n".into_response(),

@@ -1,10 +1,12 @@
 //! The settings of a standalone JobManager with which jobs can wait for workers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use flink_k8s_core::configuration::OptionValue;
+use flink_k8s_core::configuration::common_options::{JOB_MANAGER_RPC_ADDRESS, JOB_MANAGER_RPC_PORT};
 use flink_k8s_core::configuration::resource_manager_options::{
     ADAPTIVE_SUBMISSION_WAIT, ADAPTIVE_WAIT, SCHEDULER, SCHEDULER_MODE, SLOT_REQUEST_TIMEOUT,
     STANDALONE_START_UP_TIME, Scheduler,
@@ -24,7 +26,7 @@ pub struct SettingProblem {
     /// Its value; `None` if it is not set.
     pub value: Option<String>,
     /// What it should be.
-    pub wanted: &'static str,
+    pub wanted: Cow<'static, str>,
     /// What happens otherwise.
     pub consequence: &'static str,
     /// Whether jobs fail because of it.
@@ -65,7 +67,7 @@ pub(super) fn problems(settings: &BTreeMap<String, String>) -> Vec<SettingProble
         problems.push(SettingProblem {
             key: start_up_time,
             value: value(start_up_time),
-            wanted: "0",
+            wanted: Cow::Borrowed("0"),
             consequence: "every job that has to wait for a TaskManager fails at once, from some minutes after \
                           the start of the JobManager on",
             is_fatal_for_jobs: true,
@@ -76,7 +78,7 @@ pub(super) fn problems(settings: &BTreeMap<String, String>) -> Vec<SettingProble
         problems.push(SettingProblem {
             key: request_timeout,
             value: value(request_timeout),
-            wanted: "24 h",
+            wanted: Cow::Borrowed("24 h"),
             consequence: "jobs fail when their TaskManagers take longer than that (5 min by default)",
             is_fatal_for_jobs: true,
         });
@@ -90,7 +92,7 @@ pub(super) fn problems(settings: &BTreeMap<String, String>) -> Vec<SettingProble
             problems.push(SettingProblem {
                 key,
                 value: value(key),
-                wanted: "200 d",
+                wanted: Cow::Borrowed("200 d"),
                 consequence: "adaptive jobs fail when their first TaskManager takes longer than that (5 min by default)",
                 is_fatal_for_jobs: true,
             });
@@ -100,12 +102,46 @@ pub(super) fn problems(settings: &BTreeMap<String, String>) -> Vec<SettingProble
         problems.push(SettingProblem {
             key: SCHEDULER_MODE.key,
             value: value(SCHEDULER_MODE.key),
-            wanted: "(nothing)",
+            wanted: Cow::Borrowed("(nothing)"),
             consequence: "each job asks for as many slots as its largest parallelism allows",
             is_fatal_for_jobs: false,
         });
     }
     problems
+}
+
+/// Where TaskManagers look for the JobManager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobManagerAddress {
+    /// `jobmanager.rpc.address`.
+    pub host: String,
+    /// `jobmanager.rpc.port`.
+    pub port: u16,
+}
+
+impl JobManagerAddress {
+    /// What a JobManager with these settings listens to under another name: it accepts no call to a name that is not
+    /// its own.
+    pub(super) fn problems(&self, settings: &BTreeMap<String, String>) -> Vec<SettingProblem> {
+        let port = self.port.to_string();
+        [
+            (JOB_MANAGER_RPC_ADDRESS.key, &self.host),
+            (JOB_MANAGER_RPC_PORT.key, &port),
+        ]
+        .into_iter()
+        .filter_map(|(key, ours)| {
+            let value = settings.get(key).filter(|theirs| *theirs != ours)?;
+            Some(SettingProblem {
+                key,
+                value: Some(value.clone()),
+                wanted: Cow::Owned(ours.clone()),
+                consequence: "no TaskManager registers: they look for it there, and it accepts no other name than its \
+                              own (or give the resource manager the JobManager's value)",
+                is_fatal_for_jobs: true,
+            })
+        })
+        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +200,33 @@ mod tests {
             let patient = [adaptive[0], adaptive[1], adaptive[2], (key, "200 d")];
             assert!(keys(&patient).is_empty(), "{key}");
         }
+    }
+
+    #[test]
+    fn a_job_manager_of_another_name_is_told_of_with_both_names() {
+        let settings = [
+            ("jobmanager.rpc.address", "flink-0"),
+            ("jobmanager.rpc.port", "6123"),
+        ];
+        let settings = settings
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        let ours = |host: &str| JobManagerAddress {
+            host: host.to_owned(),
+            port: 6123,
+        };
+        assert!(ours("flink-0").problems(&settings).is_empty());
+        assert!(
+            ours("flink").problems(&BTreeMap::new()).is_empty(),
+            "nothing is known"
+        );
+        let problems = ours("flink").problems(&settings);
+        assert_eq!(problems.len(), 1);
+        let text = problems[0].to_string();
+        assert!(
+            text.starts_with("the JobManager runs with jobmanager.rpc.address=flink-0; set jobmanager.rpc.address=flink, otherwise"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use flink_k8s_core::parameters::InvalidSpecification;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 
-use super::{RestSource, RestSourceOptions};
+use super::{JobManagerAddress, RestSource, RestSourceOptions};
 use crate::bearer_token::BearerToken;
 use crate::driver::ResourceManagerHandle;
 use crate::runner_client::{RunnerClient, TOKEN_VARIABLE};
@@ -71,12 +71,22 @@ impl RestSource {
         let port = configuration
             .get(&flink_k8s_options::RUNNER_PORT)
             .map_err(InvalidSpecification::from)?;
-        let options = RestSourceOptions::new(cluster_id, policy, port);
+        let mut options = RestSourceOptions::new(cluster_id, policy, port);
+        options.job_manager = job_manager_address(configuration)?;
         let runners = RunnerClient::new(token)?;
         Ok(Self::new(options, rest, workers, runners, move |name| {
             named(request.clone(), name)
         }))
     }
+}
+
+/// Where TaskManagers with this configuration look for the JobManager.
+fn job_manager_address(
+    configuration: &FlinkConfiguration,
+) -> Result<Option<JobManagerAddress>, InvalidSpecification> {
+    let port = configuration.get(&common_options::JOB_MANAGER_RPC_PORT)?;
+    let host = configuration.find(&common_options::JOB_MANAGER_RPC_ADDRESS)?;
+    Ok(host.map(|host| JobManagerAddress { host, port }))
 }
 
 /// The same worker under another name.
