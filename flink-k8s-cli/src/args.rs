@@ -20,7 +20,7 @@ use flink_k8s_core::job_id::JobId;
 
 use self::application::ApplicationCommand;
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
-use self::looking::{ExplainArguments, StatusArguments};
+use self::looking::{ExplainArguments, LogsArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
 use self::resource_manager::RmArguments;
@@ -84,6 +84,8 @@ namespace are listed."
         after_help = "EXIT CODES: 0 nothing is wrong, 1 something is, or it is still starting, 3 a failure outside."
     )]
     Explain(ExplainArguments),
+    /// Print what JobManagers and TaskManagers write, merged, each line with its pod
+    Logs(LogsArguments),
     /// Show the TaskManagers of a cluster, and why each is where it is
     Workers(WorkersArguments),
     /// Be the resource manager of a standalone JobManager, in the foreground, until Ctrl-C

@@ -54,6 +54,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Rm(arguments) => commands::rm::run(&printer, arguments).await,
         Command::List(arguments) => commands::list::run(&printer, arguments).await,
         Command::Status(arguments) => commands::status::run(&printer, arguments).await,
+        Command::Logs(arguments) => commands::logs::run(&printer, arguments).await,
         Command::Explain(arguments) => commands::explain::run(&printer, arguments).await,
         Command::Cancel(arguments) => commands::cancel::run(&printer, arguments).await,
         Command::Stop(arguments) => commands::stop::stop(&printer, arguments).await,

@@ -11,6 +11,7 @@ pub mod client_files;
 pub mod diagnosis;
 pub mod kube_rs;
 pub mod kubernetes_cluster_descriptor;
+pub mod pod_logs;
 pub mod rest_client;
 pub mod tunnel;
 pub mod workers_report;

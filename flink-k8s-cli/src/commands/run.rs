@@ -9,9 +9,10 @@ use flink_k8s_core::job_id::JobId;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::interrupted;
+use super::{interrupted, slots};
 use crate::args::RunArguments;
 use crate::connection::{Connection, Rest};
+use crate::observation::Observation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
@@ -51,7 +52,15 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
         return Ok(Outcome::Success);
     }
     printer.talk(format!("job {job_id} submitted to cluster {cluster_id}"));
+    let observation = Observation::open(&connection, cluster_id.clone()).await?;
     tokio::select! {
+        cause = slots::watch(printer, &rest, &observation, job_id) => {
+            printer.talk(format!("error: job {job_id} cannot get the slots that it needs: {cause}"));
+            printer.talk(format!(
+                "  hint: the job goes on waiting: `flink-k8s cancel -Dkubernetes.cluster-id={cluster_id} {job_id}` ends it"
+            ));
+            Ok(Outcome::UserError)
+        }
         state = follow(printer, &rest, job_id, FollowOptions::new()) => end(printer, &rest, job_id, &state?).await,
         () = interrupted() => {
             printer.talk(format!(

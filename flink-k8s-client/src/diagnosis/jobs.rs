@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{ClusterFacts, Finding, Problem, RestFacts, Severity};
-use crate::rest_client::{JobState, JobSummary};
+use crate::rest_client::JobState;
 use crate::workers_report::WorkerState;
 
 pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
@@ -20,7 +20,7 @@ pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
                 Finding::new(Severity::Trouble, Problem::JobRestarting, object, reason)
                     .with_advice("the exceptions of the job say why"),
             );
-        } else if waits_for_slots(job) && overview.slots_available == 0 {
+        } else if job.waits_for_slots() && overview.slots_available == 0 {
             let slots = overview.slots_total;
             let starting = task_managers_on_the_way(facts);
             let reason = match (slots, starting) {
@@ -42,12 +42,6 @@ pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
     }
     findings.sort_by_key(|finding| finding.severity);
     findings
-}
-
-/// Tasks without a slot are `scheduled`; the adaptive scheduler keeps a job `CREATED` until it has slots.
-fn waits_for_slots(job: &JobSummary) -> bool {
-    let has_scheduled_tasks = job.tasks.get("scheduled").is_some_and(|count| *count > 0);
-    job.state == JobState::Created || (has_scheduled_tasks && !job.state.is_globally_terminal())
 }
 
 fn task_managers_on_the_way(facts: &ClusterFacts) -> usize {

@@ -124,6 +124,15 @@ pub struct JobSummary {
     pub scheduler_type: Option<String>,
 }
 
+impl JobSummary {
+    /// Whether it waits for slots. Tasks without a slot are `scheduled`; the adaptive scheduler keeps a job `CREATED`
+    /// until it has slots.
+    pub fn waits_for_slots(&self) -> bool {
+        let has_scheduled_tasks = self.tasks.get("scheduled").is_some_and(|count| *count > 0);
+        self.state == JobState::Created || (has_scheduled_tasks && !self.state.is_globally_terminal())
+    }
+}
+
 /// Whether a job ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

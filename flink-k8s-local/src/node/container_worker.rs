@@ -40,6 +40,10 @@ const PAUSE_RESET: Duration = Duration::from_secs(600);
 const CONFIGURATION_PAUSE: Duration = Duration::from_secs(2);
 /// How long a postStart hook may take.
 const POST_START_LIMIT: Duration = Duration::from_secs(60);
+/// How much of a log a container's status has at most.
+const LAST_WORDS_BYTES: usize = 2048;
+/// How many lines of it.
+const LAST_WORDS_LINES: usize = 80;
 /// Exit code of a container whose program could not be started.
 const START_ERROR: i32 = 128;
 
@@ -472,7 +476,23 @@ impl ContainerWorker {
         }
     }
 
+    /// What the status says about the end. The end of the log where the container wants that, within the limits of
+    /// Kubernetes: 2 KiB and 80 lines.
+    async fn last_words(&self, end: &RunEnd) -> String {
+        let wants_log = self.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if !end.message.is_empty() || end.exit.code == 0 || !wants_log {
+            return end.message.clone();
+        }
+        let directory = log_directory(&self.context, &self.pod(), &self.container.name);
+        let log = tokio::fs::read(directory.join(format!("{}.log", self.snapshot.restarts))).await;
+        let log = log.unwrap_or_default();
+        let text = String::from_utf8_lossy(&log[log.len().saturating_sub(LAST_WORDS_BYTES)..]).into_owned();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].concat()
+    }
+
     async fn terminated(&mut self, end: &RunEnd, started: Timestamp) {
+        let message = self.last_words(end).await;
         self.snapshot.is_ready = false;
         self.snapshot.is_started = false;
         if let Activity::Terminated(termination) = &self.snapshot.activity {
@@ -486,7 +506,7 @@ impl ContainerWorker {
                 START_ERROR if !end.message.is_empty() => "StartError",
                 _ => "Error",
             },
-            message: end.message.clone(),
+            message,
             started,
             finished: Timestamp::now(),
             container_id: self.snapshot.container_id.clone(),

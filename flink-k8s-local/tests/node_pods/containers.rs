@@ -17,7 +17,12 @@ async fn a_pod_runs_writes_its_log_and_ends_with_its_exit_code() {
     cluster
         .create(script("good", "echo hello from $HOSTNAME; hostname; exit 0"))
         .await;
-    cluster.create(script("bad", "exit 7")).await;
+    let bad = script("bad", "echo 'no luck'; exit 7");
+    let policy = json!({"spec": {"containers": [{
+        "name": "main", "image": "sh", "command": bad["spec"]["containers"][0]["command"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }]}});
+    cluster.create(with(bad, &policy)).await;
     cluster
         .create(script(
             "killed",
@@ -30,6 +35,7 @@ async fn a_pod_runs_writes_its_log_and_ends_with_its_exit_code() {
     let terminated = &status["containerStatuses"][0]["state"]["terminated"];
     assert_eq!(terminated["exitCode"], 7);
     assert_eq!(terminated["reason"], "Error");
+    assert_eq!(terminated["message"], "no luck\n");
     let status = cluster
         .until_pod("good", "finished", |s| s["conditions"].is_array())
         .await;

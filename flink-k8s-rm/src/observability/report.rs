@@ -82,6 +82,7 @@ fn of_departure(departure: &Departure, started_at: Timestamp) -> DepartureReport
         .unwrap_or(started_at);
     let mut report = DepartureReport::new(departure.name.clone(), at, departure.reason.clone());
     report.cause = departure.cause.map(|cause| cause.name().to_owned());
+    report.log.clone_from(&departure.log);
     report
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use flink_k8s_client::diagnosis::ProgramFailure;
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::{InvalidPodName, PodName};
 use jiff::Timestamp;
@@ -10,6 +11,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
 /// The container that runs the TaskManager; sidecars have other names.
 pub const MAIN_CONTAINER: &str = "flink-main-container";
+/// How many of the last lines of a worker are kept.
+const KEPT_LINES: usize = 40;
 
 /// A TaskManager pod as the API server showed it, reduced to what decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +218,25 @@ impl ContainerEnd {
     }
 }
 
+impl Termination {
+    /// What the main container said last, line by line.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        let main = self.containers.iter().find(|end| end.name == MAIN_CONTAINER);
+        let message = main.and_then(|end| end.message.as_deref()).unwrap_or_default();
+        let lines: Vec<String> = message.lines().map(str::to_owned).collect();
+        lines[lines.len().saturating_sub(KEPT_LINES)..].to_vec()
+    }
+}
+
+/// What a message says in one line: it may be the end of a log.
+fn gist(message: &str) -> Option<String> {
+    let lines: Vec<String> = message.lines().map(str::to_owned).collect();
+    if let [] | [_] = lines.as_slice() {
+        return Some(message.to_owned());
+    }
+    ProgramFailure::find(&lines).map(|failure| failure.root)
+}
+
 impl fmt::Display for Termination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own = words(self.reason.as_deref(), self.message.as_deref());
@@ -235,7 +257,8 @@ impl fmt::Display for ContainerEnd {
             "container {} exited with code {}",
             self.name, self.exit_code
         )?;
-        match words(self.reason.as_deref(), self.message.as_deref()) {
+        let gist = self.message.as_deref().and_then(gist);
+        match words(self.reason.as_deref(), gist.as_deref()) {
             details if details.is_empty() => Ok(()),
             details => write!(formatter, " ({details})"),
         }
@@ -256,6 +279,25 @@ mod tests {
 
     fn scheduled() -> Value {
         json!([{"type": "PodScheduled", "status": "True"}])
+    }
+
+    #[test]
+    fn a_message_that_is_the_end_of_a_log_is_summed_up_and_kept() {
+        let log = "INFO starting\nUnrecognized VM option 'Nonsense'\nError: Could not create the Java Virtual Machine.\n";
+        let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": log}});
+        let container = json!({"name": MAIN_CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended});
+        let PodStage::Terminated(end) =
+            stage_of(&json!({"phase": "Failed", "containerStatuses": [container]}))
+        else {
+            panic!("it ended");
+        };
+        assert_eq!(
+            end.to_string(),
+            "container flink-main-container exited with code 1 (Error: Unrecognized VM option 'Nonsense')"
+        );
+        assert_eq!(end.last_lines(), log.lines().collect::<Vec<_>>());
+        assert_eq!(gist("two\nlines that say nothing"), None);
+        assert_eq!(gist("one line").as_deref(), Some("one line"));
     }
 
     #[test]

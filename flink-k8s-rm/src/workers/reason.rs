@@ -141,6 +141,16 @@ pub enum Farewell {
     FoundLeaving,
 }
 
+impl Farewell {
+    /// The last lines that the worker wrote, if its container failed and they are known.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        match self {
+            Self::Terminated(termination) => termination.last_lines(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Situation {
     /// The kind of failure that keeps the worker where it is, if one does.
     pub fn cause(&self) -> Option<FailureCause> {

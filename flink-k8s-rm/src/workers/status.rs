@@ -42,6 +42,8 @@ pub struct Departure {
     pub reason: String,
     /// The kind of failure, if it was one.
     pub cause: Option<FailureCause>,
+    /// The last lines that it wrote, oldest first, if it failed and Kubernetes kept them.
+    pub log: Vec<String>,
     /// How many seconds after the start of the resource manager.
     pub at_seconds: u64,
 }
@@ -76,6 +78,7 @@ impl Departure {
             name: name.to_owned(),
             reason: farewell.to_string(),
             cause: farewell.cause(),
+            log: farewell.last_lines(),
             at_seconds,
         }
     }
