@@ -82,6 +82,11 @@ impl ClusterFacts {
         }
     }
 
+    /// The labels of its Deployment.
+    pub(super) fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.deployment.as_ref()?.metadata.labels.as_ref()
+    }
+
     /// The JobManager pods that are not on their way out, newest first.
     pub(super) fn living_job_managers(&self) -> Vec<&Pod> {
         let mut living: Vec<&Pod> = self

@@ -1,5 +1,6 @@
 //! What keeps the JobManager from running and answering.
 
+use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use super::pods::{self, Role, end_of, name_of};
@@ -40,6 +41,9 @@ pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
             object,
             reason,
         )];
+    }
+    if living.is_empty() && labels::is_resource_manager(facts.labels()) {
+        return Vec::new(); // The JobManager runs elsewhere, and is not ours.
     }
     if living.is_empty() {
         return vec![without_pod(facts, deployment, object)];

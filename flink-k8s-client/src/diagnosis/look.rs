@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{ContainerRun, KubeClient};
+use flink_k8s_core::labels;
 use flink_k8s_core::pod_name::PodName;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -96,6 +97,9 @@ pub async fn look(kube: &dyn KubeClient, cluster_id: &ClusterId, at: LookAt<'_>)
         let (rest, workers) = futures::join!(ask_rest(at), ask_workers(at.workers));
         facts.rest = rest;
         facts.workers = workers;
+    } else if labels::is_resource_manager(facts.labels()) {
+        // The JobManager runs elsewhere; its resource manager says what there is to say.
+        facts.workers = ask_workers(at.workers).await;
     }
     read_logs(kube, &mut facts).await;
     facts

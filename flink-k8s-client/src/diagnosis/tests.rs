@@ -76,6 +76,16 @@ fn crashed(restarts: i32) -> Value {
     )
 }
 
+#[test]
+fn the_job_manager_of_a_resource_manager_of_its_own_is_not_missed() {
+    let mut facts = nothing();
+    facts.deployment = Some(deployment(&json!({})));
+    assert!(!job_manager::findings(&facts).is_empty());
+    let labels = [("component".to_owned(), "resource-manager".to_owned())].into();
+    facts.deployment.as_mut().unwrap().metadata.labels = Some(labels);
+    assert_eq!(job_manager::findings(&facts), []);
+}
+
 /// What the diagnosis says first: how much it matters, its kind, and its text.
 fn cause(facts: &ClusterFacts) -> String {
     let diagnosis = diagnose(facts);
