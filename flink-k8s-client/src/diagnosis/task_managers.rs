@@ -54,7 +54,8 @@ pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
         .collect();
     findings.extend(gone(facts));
     findings.extend(troubles(facts));
-    findings.sort_by_key(|finding| finding.severity);
+    // That none is created for a while follows from those that failed.
+    findings.sort_by_key(|finding| (finding.severity, finding.problem == Problem::WorkersDelayed));
     findings
 }
 
