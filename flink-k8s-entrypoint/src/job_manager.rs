@@ -333,9 +333,7 @@ pub(crate) fn pod_factory(
     };
     let factory =
         TaskManagerFactory::new(configuration, template.as_deref(), &files)?.with_hadoop_files(&hadoop)?;
-    Ok(PodFactory::new(move |request, owner| {
-        Ok(factory.pod(request, owner)?)
-    }))
+    Ok(factory.into())
 }
 
 fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
