@@ -139,7 +139,10 @@ impl Workers {
             Event::DeleteFailed { name, failure } => {
                 self.delete_ended(&name, Some(&failure), now, &mut actions);
             }
-            Event::NodesRelisted(nodes) => self.nodes_relisted(nodes, now),
+            Event::NodesRelisted(nodes) => {
+                self.nodes_relisted(nodes, now);
+                self.api_server_answers(now, &mut actions);
+            }
             Event::NodeChanged(node) => self.node_changed(node, now),
             Event::NodeGone(name) => self.node_gone(&name, now),
             Event::NodesUnknown => self.nodes_unknown(),
@@ -285,6 +288,7 @@ impl Workers {
                 self.advance(&name, now, actions);
             }
         }
+        self.api_server_answers(now, actions);
     }
 
     fn observe(&mut self, pod: PodObservation, source: Source, now: Moment, actions: &mut Vec<Action>) {

@@ -77,10 +77,19 @@ impl Congestion {
         }
     }
 
-    /// A creation was answered.
-    pub(super) fn succeeded(&mut self) {
+    /// A creation was answered; says whether that ends a pause.
+    pub(super) fn succeeded(&mut self) -> bool {
         self.failures = 0;
-        self.paused = None;
+        self.paused.take().is_some()
+    }
+
+    /// The API server answered something else. If it had been away, one creation may ask at once.
+    pub(super) fn api_server_answers(&mut self, now: Moment) {
+        if let Some(pause) = &mut self.paused
+            && pause.cause == FailureCause::ApiServer
+        {
+            pause.until = pause.until.min(now);
+        }
     }
 
     /// Why no creation may begin while so many are under way.
@@ -128,7 +137,8 @@ mod tests {
         assert_eq!(congestion.due(at(0)), Some(at(90_000)));
         assert_eq!(congestion.obstacle(0, at(90_000)), None);
         assert!(congestion.obstacle(1, at(90_000)).is_some());
-        congestion.succeeded();
+        assert!(congestion.succeeded());
+        assert!(!congestion.succeeded());
         assert_eq!(congestion.obstacle(63, at(90_001)), None);
     }
 

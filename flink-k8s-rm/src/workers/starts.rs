@@ -228,7 +228,9 @@ impl Workers {
 
     /// The API server has the pod of a worker.
     pub(super) fn create_succeeded(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
-        self.starts.congestion.succeeded();
+        if self.starts.congestion.succeeded() {
+            self.end_waits_for_api_server(now, actions);
+        }
         let request = self.by_name.get(name).and_then(|worker| worker.request.clone());
         let ends_a_refusal = request.is_some_and(|request| self.starts.refusals.accepted(&request));
         if ends_a_refusal {
@@ -245,6 +247,33 @@ impl Workers {
             for name in waiting {
                 self.advance(&name, now, actions);
             }
+        }
+    }
+
+    /// The API server answers, perhaps again: who waits because it did not need not wait longer. Should it
+    /// fail once more, the next wait is longer than the one that this ended.
+    pub(super) fn api_server_answers(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.starts.congestion.api_server_answers(now);
+        self.end_waits_for_api_server(now, actions);
+    }
+
+    /// Rare enough to look at all workers.
+    fn end_waits_for_api_server(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let waits = |worker: &Worker| {
+            let is_api_server = |(cause, _): &(FailureCause, String)| *cause == FailureCause::ApiServer;
+            worker.last_error.as_ref().is_some_and(is_api_server) && now < worker.not_before
+        };
+        let waiting: Vec<PodName> = self
+            .by_name
+            .iter_mut()
+            .filter(|(_, worker)| waits(worker))
+            .map(|(name, worker)| {
+                worker.not_before = now;
+                name.clone()
+            })
+            .collect();
+        for name in waiting {
+            self.advance(&name, now, actions);
         }
     }
 

@@ -324,6 +324,40 @@ fn a_wish_for_fewer_calls_holds_for_every_worker() {
 }
 
 #[test]
+fn an_api_server_that_was_away_is_asked_again_as_soon_as_it_lists_the_pods() {
+    let mut world = creating(20, WorkersOptions::default());
+    for index in 1..=20 {
+        world.after(0, failed(index, transient(FailureCause::ApiServer, None)));
+    }
+    // Two minutes, in which each attempt fails at once.
+    for _ in 0..1_200 {
+        for action in world.after(100, Event::Tick) {
+            let failure = transient(FailureCause::ApiServer, None);
+            let name = name(action.strip_prefix("create ").unwrap());
+            world.after(0, Event::CreateFailed { name, failure });
+        }
+    }
+    let first = world.after(0, Event::PodsRelisted(Vec::new()));
+    assert_eq!(first.len(), 1, "one asks first: {first:?}");
+    let index = (1..=20)
+        .find(|index| first[0] == format!("create {}", recovered(*index)))
+        .unwrap();
+    let others = world.after(10, stored(index));
+    assert_eq!(others.len(), 19, "it answered, so all others follow: {others:?}");
+    assert!(others.iter().all(|action| is_create(action)));
+}
+
+#[test]
+fn a_list_does_not_shorten_the_wait_that_the_api_server_asked_for() {
+    let mut world = creating(1, WorkersOptions::default());
+    world.after(0, failed(1, transient(FailureCause::RateLimited, Some(90))));
+    assert!(world.after(1_000, Event::PodsRelisted(Vec::new())).is_empty());
+    assert!(world.after(88_000, Event::Tick).is_empty());
+    let repeated = format!("create {}", recovered(1));
+    assert_eq!(world.after(1_000, Event::Tick), [repeated]);
+}
+
+#[test]
 fn a_used_up_quota_is_asked_about_by_one_worker_at_a_time() {
     let mut world = creating(60, WorkersOptions::default());
     for index in 1..=60 {
