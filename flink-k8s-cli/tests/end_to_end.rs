@@ -28,3 +28,9 @@ mod outage;
 mod processes;
 #[path = "end_to_end/rest_demand.rs"]
 mod rest_demand;
+#[path = "end_to_end/running_job.rs"]
+mod running_job;
+#[path = "end_to_end/two_job_managers.rs"]
+mod two_job_managers;
+#[path = "end_to_end/versions.rs"]
+mod versions;

@@ -10,7 +10,7 @@ use crate::terminal::{Terminal, seconds};
 #[derive(Debug)]
 pub(crate) struct Report {
     terminal: Terminal,
-    finished: Vec<(&'static str, Duration)>,
+    finished: Vec<(String, Duration)>,
     commands: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct Report {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Phase {
-    name: &'static str,
+    name: String,
     begin: Instant,
 }
 
@@ -32,8 +32,9 @@ impl Report {
     }
 
     /// Prints the heading of a phase and starts its clock.
-    pub(crate) fn begin(&self, name: &'static str) -> Phase {
-        self.terminal.heading(name);
+    pub(crate) fn begin(&self, name: impl Into<String>) -> Phase {
+        let name = name.into();
+        self.terminal.heading(&name);
         Phase {
             name,
             begin: Instant::now(),
@@ -41,7 +42,6 @@ impl Report {
     }
 
     /// Stops a phase's clock.
-    #[expect(clippy::needless_pass_by_value, reason = "a phase ends once")]
     pub(crate) fn end(&mut self, phase: Phase) {
         self.finished.push((phase.name, phase.begin.elapsed()));
     }
@@ -78,7 +78,7 @@ impl Report {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         for (name, duration) in &self.finished {
-            table.add_row([(*name).to_owned(), seconds(*duration)]);
+            table.add_row([name.clone(), seconds(*duration)]);
         }
         let total = self.finished.iter().map(|(_, duration)| *duration).sum();
         table.add_row(["in all".to_owned(), seconds(total)]);
@@ -104,8 +104,12 @@ mod tests {
     #[test]
     fn durations_stand_in_a_table_with_their_sum() {
         let mut report = Report::new(Terminal::new());
-        report.finished.push(("Java", Duration::from_millis(150)));
-        report.finished.push(("Flink 2.1.3", Duration::from_secs(100)));
+        report
+            .finished
+            .push(("Java".to_owned(), Duration::from_millis(150)));
+        report
+            .finished
+            .push(("Flink 2.1.3".to_owned(), Duration::from_secs(100)));
         assert_eq!(
             report.durations().lines().map(str::trim_end).collect::<Vec<_>>(),
             [

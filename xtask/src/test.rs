@@ -21,6 +21,10 @@ use crate::{job_jar, leftovers, tidy};
 const PREFIX: &str = "flink-k8s-test-";
 /// Part of the name of each test that runs a real Flink, or of its file.
 const END_TO_END: &str = "end_to_end";
+/// Part of the names of those that run with every version.
+const OF_ANY_VERSION: &str = "of_any_version";
+/// The usual version, and the oldest one.
+const DEFAULT_VERSIONS: [FlinkVersion; 2] = [FlinkVersion::V2_1, FlinkVersion::V1_20];
 /// How long processes of the tests may take to disappear after the last test.
 const DISAPPEAR_LIMIT: Duration = Duration::from_secs(10);
 
@@ -43,9 +47,15 @@ pub(crate) struct Arguments {
     /// Leave out `cargo xtask tidy`
     #[arg(long)]
     no_tidy: bool,
-    /// Which Flink the end-to-end tests run: 1.20, 2.1, 2.2 or 2.3
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    flink_version: FlinkVersion,
+    /// Which Flink the end-to-end tests run: 1.20, 2.1, 2.2 or 2.3; with all others than the first, only
+    /// those run that depend on the version most, on jobs of every kind
+    #[arg(
+        long,
+        value_name = "VERSION",
+        value_delimiter = ',',
+        default_values_t = DEFAULT_VERSIONS
+    )]
+    flink_version: Vec<FlinkVersion>,
     /// Run only tests whose names contain this, and no documentation tests
     filter: Option<String>,
 }
@@ -136,22 +146,44 @@ async fn run_tests(
 ) -> anyhow::Result<()> {
     // Temporary directories of the tests are below ours: what mentions it in the end is a leftover.
     let cargo = workspace.cargo().env("TMPDIR", directory.path());
-    let cargo = if arguments.no_e2e {
-        cargo
-    } else {
-        let phase = report.begin("Java, Flink, the programs and a job for the end-to-end tests");
-        let subject =
-            Subject::prepare(arguments.flink_version, workspace, directory, terminal, interrupt).await?;
-        report.end(phase);
-        subject.into_environment(cargo)
+    let mut versions = arguments.flink_version.iter().copied();
+    let first = versions.next().filter(|_| !arguments.no_e2e);
+    let with = |version| Subject::prepare(version, workspace, directory, terminal, interrupt);
+    let first = match first {
+        Some(version) => {
+            let phase = report.begin("Java, Flink, the programs and a job for the end-to-end tests");
+            let subject = with(version).await?;
+            report.end(phase);
+            subject.into_environment(cargo.clone())
+        }
+        None => cargo.clone(),
     };
-
     let phase = report.begin("Tests");
-    run_cargo(test_command(cargo.clone(), arguments), report, interrupt).await?;
+    let filter = arguments.filter.as_deref();
+    run_cargo(
+        test_command(first.clone(), arguments.no_e2e, filter),
+        report,
+        interrupt,
+    )
+    .await?;
     report.end(phase);
+    // A filter may leave none of these.
+    for version in
+        versions.filter(|_| !arguments.no_e2e && filter.is_none_or(|text| OF_ANY_VERSION.contains(text)))
+    {
+        let phase = report.begin(format!("Tests with Flink {version}"));
+        let cargo = with(version).await?.into_environment(cargo.clone());
+        run_cargo(
+            test_command(cargo, false, Some(OF_ANY_VERSION)),
+            report,
+            interrupt,
+        )
+        .await?;
+        report.end(phase);
+    }
     if arguments.filter.is_none() {
         let phase = report.begin("Documentation tests");
-        let doc_tests = cargo.args(["test", "--quiet", "--workspace", "--all-features", "--doc"]);
+        let doc_tests = first.args(["test", "--quiet", "--workspace", "--all-features", "--doc"]);
         run_cargo(doc_tests, report, interrupt).await?;
         report.end(phase);
     }
@@ -160,6 +192,7 @@ async fn run_tests(
 
 /// What end-to-end tests find in their environment.
 struct Subject {
+    version: FlinkVersion,
     flink: FlinkDistribution,
     java: JavaRuntime,
     jar: PathBuf,
@@ -177,17 +210,13 @@ impl Subject {
         let cache = Cache::of_user()?;
         let java = JavaRuntime::find_or_install(version, &cache, terminal, interrupt).await?;
         let flink = FlinkDistribution::find_or_install(version, &cache, terminal, interrupt).await?;
-        let jar = job_jar::build_word_count(
-            &workspace.root,
-            &flink,
-            &java,
-            directory.path(),
-            terminal,
-            interrupt,
-        )
-        .await?;
+        let jars = directory.path().join(version.as_str());
+        std::fs::create_dir_all(&jars).with_context(|| format!("cannot create {}", jars.display()))?;
+        let jar =
+            job_jar::build_word_count(&workspace.root, &flink, &java, &jars, terminal, interrupt).await?;
         let programs = workspace.build_programs(interrupt).await?;
         Ok(Self {
+            version,
             flink,
             java,
             jar,
@@ -199,6 +228,7 @@ impl Subject {
         program
             // Without this a test that misses something skips itself, and nobody would notice.
             .env("FLINK_K8S_TEST_REQUIRE", "flink")
+            .env("FLINK_K8S_TEST_FLINK_VERSION", self.version.as_str())
             .env("FLINK_K8S_TEST_FLINK_HOME", self.flink.home)
             .env(
                 "FLINK_K8S_TEST_FLINK_CONF_DIR",
@@ -210,11 +240,11 @@ impl Subject {
     }
 }
 
-fn test_command(cargo: Program, arguments: &Arguments) -> Program {
+fn test_command(cargo: Program, no_e2e: bool, filter: Option<&str>) -> Program {
     let workspace = ["--workspace", "--all-features"];
     if find_in_path("cargo-nextest").is_some() {
         let nextest = cargo.args(["nextest", "run"]).args(workspace);
-        let expression = nextest_expression(arguments.no_e2e, arguments.filter.as_deref());
+        let expression = nextest_expression(no_e2e, filter);
         return match expression {
             Some(expression) => nextest.args(["-E", &expression]),
             None => nextest,
@@ -224,8 +254,8 @@ fn test_command(cargo: Program, arguments: &Arguments) -> Program {
         .arg("test")
         .args(workspace)
         .args(["--lib", "--bins", "--tests"])
-        .args(arguments.filter.iter());
-    if arguments.no_e2e {
+        .args(filter);
+    if no_e2e {
         // Those whose file alone is named so skip themselves: nothing was prepared for them.
         test.args(["--", "--skip", END_TO_END])
     } else {

@@ -35,6 +35,7 @@ fn image_with_the_jar(machine: &Machine) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    options.push(machine.flink_version().to_owned());
     options.push(format!(
         "-Dkubernetes.pod-template-file.default={}",
         template.display()

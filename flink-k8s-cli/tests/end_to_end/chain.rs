@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::harness::{Machine, SESSION, assert_same, count_words, finished, task_managers, written_counts};
+use super::harness::{Machine, assert_same, count_words, finished, task_managers, written_counts};
 
 const TEXT: &str = "To be, or not to be, that is the question:\n\
     Whether 'tis nobler in the mind to suffer\n\
@@ -103,13 +103,13 @@ async fn a_running_job_is_listed_and_cancelled() {
 async fn what_render_prints_is_a_working_cluster_once_kubectl_has_applied_it() {
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
-    let rendered = machine.must(&[&["render", "session"], &SESSION[..]].concat());
+    let rendered = machine.must(&[&["render", "session"], &machine.session()[..]].concat());
     let manifest = machine.scratch().join("session.yaml");
     fs::write(&manifest, rendered).unwrap();
     let manifest = manifest.to_str().unwrap();
     let applied = machine.kubectl(&["apply", "-f", manifest]);
     assert_eq!(applied.matches(" created\n").count(), 4, "{applied}");
-    machine.must(&[&["diff"], &SESSION[..]].concat());
+    machine.must(&[&["diff"], &machine.session()[..]].concat());
     machine
         .eventually("the JobManager answers", async || machine.overview(&client).await)
         .await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use flink_k8s_client::rest_client::{ClusterOverview, RestClient};
 use flink_k8s_client::tunnel::Tunnel;
+use flink_k8s_core::flink_version::FlinkVersion;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The session cluster that the tests use: two slots a TaskManager, small.
-pub(crate) const SESSION: [&str; 10] = [
+const SESSION: [&str; 10] = [
     "-Dkubernetes.cluster-id=e2e",
     "-Dkubernetes.container.image.ref=flink:e2e",
     "-Dtaskmanager.numberOfTaskSlots=2",
@@ -38,16 +39,21 @@ struct Prepared {
     java_home: PathBuf,
     job_jar: PathBuf,
     binaries: PathBuf,
+    /// The option that says which Flink it is.
+    flink_version: String,
 }
 
 impl Prepared {
     fn from_environment() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let flink_version = std::env::var("FLINK_K8S_TEST_FLINK_VERSION")
+            .unwrap_or_else(|_| FlinkVersion::default().to_string());
         Some(Self {
             flink_home: path("FLINK_K8S_TEST_FLINK_HOME")?,
             java_home: path("FLINK_K8S_TEST_JAVA_HOME")?,
             job_jar: path("FLINK_K8S_TEST_JOB_JAR")?,
             binaries: path("FLINK_K8S_TEST_BINARIES")?,
+            flink_version: format!("-Dflink-k8s.flink-version={flink_version}"),
         })
     }
 }
@@ -140,7 +146,17 @@ impl Machine {
 
     /// Starts the session cluster that the tests use.
     pub(crate) fn start_session(&self, more: &[&str]) {
-        self.must(&[&["session", "start"], &SESSION[..], more].concat());
+        self.must(&[&["session", "start"], &self.session()[..], more].concat());
+    }
+
+    /// The options of that session cluster.
+    pub(crate) fn session(&self) -> Vec<&str> {
+        [&SESSION[..], &[self.flink_version()]].concat()
+    }
+
+    /// The option that says which Flink it is.
+    pub(crate) fn flink_version(&self) -> &str {
+        &self.prepared.flink_version
     }
 
     /// Runs `kubectl` with these arguments, and returns its standard output; it must succeed.
@@ -169,15 +185,24 @@ impl Machine {
         output: &Path,
         delay: Duration,
     ) -> Child {
+        let delay = delay.as_millis().to_string();
+        self.run_job(
+            flags,
+            &[
+                "--input",
+                input.to_str().unwrap(),
+                "--output",
+                output.to_str().unwrap(),
+                "--delay-per-line-millis",
+                &delay,
+            ],
+        )
+    }
+
+    /// Starts `flink-k8s run` of the word count with these flags and arguments.
+    pub(crate) fn run_job(&self, flags: &[&str], arguments: &[&str]) -> Child {
         let mut run = self.command(&["run", "-e", "kubernetes-session", "-Dkubernetes.cluster-id=e2e"]);
-        run.args(flags)
-            .arg(&self.prepared.job_jar)
-            .arg("--input")
-            .arg(input)
-            .arg("--output")
-            .arg(output)
-            .arg("--delay-per-line-millis")
-            .arg(delay.as_millis().to_string());
+        run.args(flags).arg(&self.prepared.job_jar).args(arguments);
         run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 

@@ -3,32 +3,20 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::harness::{
     Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
 };
+use super::running_job::{CLUSTER, parallelism_of, start_word_count};
 
 const LINE: &str = "The slings and arrows of outrageous fortune\n";
 /// With [`PER_LINE`], ten minutes of work; the job is cancelled long before.
 const LINES: usize = 12_000;
 const PER_LINE: Duration = Duration::from_millis(50);
-const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
 /// Longer than each time-out in sight: calls of the resource manager (30 s), and those of Flink's Kubernetes
 /// client with all its repetitions (102 s).
 const OUTAGE: Duration = Duration::from_secs(120);
-
-/// The parallelism that every vertex of the job has, once all are at work or done.
-fn parallelism(machine: &Machine, job: &str) -> Option<u64> {
-    let status = machine.must(&["job", "status", job, CLUSTER, "--output", "json"]);
-    let status: Value = serde_json::from_str(&status).unwrap();
-    let vertices = status["vertices"].as_array()?;
-    let first = vertices.first()?["parallelism"].as_u64()?;
-    let is_settled = |vertex: &Value| {
-        vertex["parallelism"] == first && (vertex["status"] == "RUNNING" || vertex["status"] == "FINISHED")
-    };
-    vertices.iter().all(is_settled).then_some(first)
-}
 
 #[tokio::test]
 async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_only_the_new_worker() {
@@ -43,18 +31,7 @@ async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_
         machine.scratch().join("output"),
     );
     fs::write(&input, LINE.repeat(LINES)).unwrap();
-    let mut run = machine.run_word_count(&input, &output, PER_LINE);
-    let job = machine
-        .eventually("the job runs", async || {
-            let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
-            let jobs: Value = serde_json::from_str(&listed).unwrap();
-            let job = jobs[0]["job-id"].as_str()?.to_owned();
-            (parallelism(&machine, &job) == Some(4)).then_some(job)
-        })
-        .await;
-    // The job's client is done with; the job is not.
-    run.kill().unwrap();
-    run.wait().unwrap();
+    let job = start_word_count(&machine, &input, &output, PER_LINE, 4).await;
     let before = task_managers(&client).await;
     assert_eq!(before.len(), 2);
 
@@ -68,7 +45,7 @@ async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_
     machine.must(&["job", "rescale", &job, CLUSTER, "--parallelism", "6"]);
     while began.elapsed() + Duration::from_secs(5) < OUTAGE {
         assert_eq!(
-            parallelism(&machine, &job),
+            parallelism_of(&machine, &job),
             Some(4),
             "the job goes on as it was, after {:?}",
             began.elapsed()
@@ -83,7 +60,7 @@ async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_
 
     machine
         .eventually("the job runs with six subtasks a vertex", async || {
-            (parallelism(&machine, &job) == Some(6)).then_some(())
+            (parallelism_of(&machine, &job) == Some(6)).then_some(())
         })
         .await;
     println!(

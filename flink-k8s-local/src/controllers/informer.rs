@@ -7,12 +7,17 @@ use std::{
     ops::Bound,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
 use kube::{
     Resource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, DefaultBackoff},
+    },
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -20,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::object_key::ObjectKey;
+
+/// The longest time after which a broken watch is taken up again. The API server is on this machine and has few
+/// clients, so there is no reason to wait for as long as elsewhere.
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
 
 /// What happened to one object.
 ///
@@ -188,7 +197,7 @@ where
         events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
         shutdown: CancellationToken,
     ) {
-        let mut events = pin!(events.default_backoff());
+        let mut events = pin!(events.backoff(ShortBackoff::default()));
         let mut listing = Vec::new();
         loop {
             let event = tokio::select! {
@@ -349,6 +358,24 @@ where
 /// The resource version as a number: versions of one kind are ordered.
 fn version(object: &impl Resource) -> Option<u64> {
     object.meta().resource_version.as_deref()?.parse().ok()
+}
+
+/// The usual back-off, with a bound.
+#[derive(Default)]
+struct ShortBackoff(DefaultBackoff);
+
+impl Iterator for ShortBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|delay| delay.min(LONGEST_DELAY))
+    }
+}
+
+impl Backoff for ShortBackoff {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ import java.util.Locale;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.FlatMapFunction;
 import org.apache.flink.api.common.functions.OpenContext;
+import org.apache.flink.api.common.operators.SlotSharingGroup;
 import org.apache.flink.api.common.serialization.SimpleStringEncoder;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
@@ -16,6 +17,7 @@ import org.apache.flink.connector.file.src.reader.TextLineInputFormat;
 import org.apache.flink.core.fs.Path;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.KeyedStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.streaming.api.functions.sink.filesystem.bucketassigners.BasePathBucketAssigner;
@@ -39,7 +41,8 @@ import org.apache.flink.util.Collector;
 public final class WordCount {
     private static final String USAGE =
             "usage: WordCount --input FILE --output DIRECTORY [--parallelism N]"
-                    + " [--delay-per-line-millis N] [--checkpoint-interval-millis N]";
+                    + " [--delay-per-line-millis N] [--checkpoint-interval-millis N]"
+                    + " [--heap-of-counting-slot-mebibytes N]";
 
     private WordCount() {}
 
@@ -49,6 +52,7 @@ public final class WordCount {
         int parallelism = (int) number(arguments, "--parallelism", 4);
         long delayMillis = number(arguments, "--delay-per-line-millis", 0);
         long checkpointMillis = number(arguments, "--checkpoint-interval-millis", 1000);
+        int countingHeap = (int) number(arguments, "--heap-of-counting-slot-mebibytes", 0);
         rejectUnknown(arguments);
 
         Configuration settings = new Configuration();
@@ -67,7 +71,12 @@ public final class WordCount {
         DataStream words =
                 lines.flatMap(new SplitIntoWords(delayMillis)).returns(Types.STRING).name("words");
         KeyedStream byWord = words.keyBy(new WordItself(), Types.STRING);
-        DataStream counts = byWord.process(new Count(), Types.STRING).name("counts");
+        SingleOutputStreamOperator counts = byWord.process(new Count(), Types.STRING).name("counts");
+        if (countingHeap > 0) {
+            // Slots of a size of their own, with cluster.fine-grained-resource-management.enabled.
+            SlotSharingGroup.Builder size = SlotSharingGroup.newBuilder("counting");
+            counts.slotSharingGroup(size.setCpuCores(0.05).setTaskHeapMemoryMB(countingHeap).build());
+        }
         FileSink.RowFormatBuilder sink =
                 FileSink.forRowFormat(new Path(output), new SimpleStringEncoder("UTF-8"));
         sink.withBucketAssigner(new BasePathBucketAssigner());
@@ -184,7 +193,8 @@ public final class WordCount {
                             || arguments[i].equals("--output")
                             || arguments[i].equals("--parallelism")
                             || arguments[i].equals("--delay-per-line-millis")
-                            || arguments[i].equals("--checkpoint-interval-millis");
+                            || arguments[i].equals("--checkpoint-interval-millis")
+                            || arguments[i].equals("--heap-of-counting-slot-mebibytes");
             if (!known || i + 1 == arguments.length) {
                 throw new IllegalArgumentException("unexpected " + arguments[i] + "; " + USAGE);
             }

@@ -1,0 +1,54 @@
+//! What the commands tell of the one job of a cluster.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::harness::Machine;
+
+pub(crate) const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
+
+/// Submits a word count that this test follows by its id alone: the command that submitted it is ended, and the
+/// job is not.
+pub(crate) async fn start_word_count(
+    machine: &Machine,
+    input: &Path,
+    output: &Path,
+    delay: Duration,
+    parallelism: u64,
+) -> String {
+    let mut run = machine.run_word_count(input, output, delay);
+    let job = machine
+        .eventually("the job runs with all its tasks", async || {
+            let jobs = all(machine);
+            let is_new = |job: &&Value| job["state"] == "RUNNING";
+            let job = jobs.as_array()?.iter().find(is_new)?["job-id"]
+                .as_str()?
+                .to_owned();
+            (parallelism_of(machine, &job) == Some(parallelism)).then_some(job)
+        })
+        .await;
+    run.kill().unwrap();
+    run.wait().unwrap();
+    job
+}
+
+/// The jobs that are not over, as `flink-k8s list` shows them.
+pub(crate) fn all(machine: &Machine) -> Value {
+    let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
+    serde_json::from_str(&listed).unwrap()
+}
+
+/// The parallelism that every vertex of the job has, once all are at work or done.
+pub(crate) fn parallelism_of(machine: &Machine, job: &str) -> Option<u64> {
+    let status = machine.must(&["job", "status", job, CLUSTER, "--output", "json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let vertices = status["vertices"].as_array()?;
+    let first = vertices.first()?["parallelism"].as_u64()?;
+    // Sources without a part of the input finish at once.
+    let is_settled = |vertex: &Value| {
+        vertex["parallelism"] == first && (vertex["status"] == "RUNNING" || vertex["status"] == "FINISHED")
+    };
+    vertices.iter().all(is_settled).then_some(first)
+}
