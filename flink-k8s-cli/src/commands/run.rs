@@ -1,5 +1,6 @@
 //! `flink-k8s run`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupted, slots};
-use crate::args::RunArguments;
+use crate::args::{DynamicProperties, RunArguments};
 use crate::connection::{Connection, Rest};
 use crate::observation::Observation;
 use crate::outcome::Outcome;
@@ -22,7 +23,7 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
 /// Uploads the jar, runs it, and follows the job to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
     check_jar(&arguments.jar)?;
-    let run = jar_run(&arguments);
+    let run = jar_run(&arguments).with_configuration(job_options(&arguments.dynamic));
     let connection = Connection::open(printer, arguments.dynamic).await?;
     let cluster_id = connection.cluster_id(None)?;
     let rest = connection.rest(&cluster_id).await?;
@@ -100,6 +101,17 @@ fn jar_run(arguments: &RunArguments) -> JarRun {
         Some(path) => run.with_savepoint(path),
         None => run,
     }
+}
+
+/// What was typed for the job, and not to find the cluster that runs it.
+fn job_options(dynamic: &DynamicProperties) -> BTreeMap<String, String> {
+    let names_the_cluster = |key: &str| key.starts_with("kubernetes.") || key.starts_with("flink-k8s.");
+    dynamic
+        .properties
+        .iter()
+        .filter(|(key, _)| !names_the_cluster(key))
+        .cloned()
+        .collect()
 }
 
 async fn upload(printer: &Printer, rest: &Rest, jar: &Path) -> anyhow::Result<JarId> {
@@ -201,5 +213,20 @@ mod tests {
             refusal.ends_with("it is not a jar (a zip file with Java classes)"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn options_of_the_job_go_along_and_those_that_find_its_cluster_do_not() {
+        let property = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let dynamic = DynamicProperties {
+            properties: vec![
+                property("kubernetes.cluster-id", "orders"),
+                property("flink-k8s.flink-version", "2.3"),
+                property("execution.runtime-mode", "STREAMING"),
+                property("execution.runtime-mode", "BATCH"),
+            ],
+        };
+        let expected = BTreeMap::from([property("execution.runtime-mode", "BATCH")]);
+        assert_eq!(job_options(&dynamic), expected, "the last one counts");
     }
 }

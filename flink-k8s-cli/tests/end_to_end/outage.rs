@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::harness::{
-    Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
-};
+use super::harness::{Machine, job_manager, task_managers};
 use super::running_job::{CLUSTER, parallelism_of, start_word_count};
 
 const LINE: &str = "The slings and arrows of outrageous fortune\n";
@@ -79,16 +77,5 @@ async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_
     let said = String::from_utf8(none.stderr).unwrap();
     assert!(said.contains(&format!("job {job} has had no failure")), "{said}");
     machine.must(&["cancel", &job, CLUSTER]);
-
-    // The same session runs a batch job, which chooses its parallelism by itself.
-    let (input, output) = (
-        machine.scratch().join("batch.txt"),
-        machine.scratch().join("batch-output"),
-    );
-    fs::write(&input, LINE.repeat(100)).unwrap();
-    let batch = ["-Dexecution.runtime-mode=BATCH"];
-    let said = finished(machine.run_word_count_with(&batch, &input, &output, Duration::ZERO));
-    assert!(said.contains("FINISHED"), "{said}");
-    assert_same(&count_words(&LINE.repeat(100)), &written_counts(&output));
     machine.end();
 }

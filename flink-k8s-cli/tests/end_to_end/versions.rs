@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::harness::{
-    Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
+    Machine, assert_same, count_words, finished, job_manager, log_of, task_managers, written_counts,
 };
 use super::processes;
 use super::running_job::{CLUSTER, parallelism_of, start_word_count};
@@ -37,6 +37,9 @@ async fn streams_and_batches_of_any_version_get_workers_and_give_them_back() {
     let batch = ["-Dexecution.runtime-mode=BATCH"];
     finished(machine.run_word_count_with(&batch, &input, &output, Duration::ZERO));
     assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    let (pod, _) = job_manager(&client).await.unwrap();
+    let log = log_of(&client, &pod).await;
+    assert!(log.contains("AdaptiveBatchScheduler"), "it was a batch");
     machine
         .eventually("idle TaskManagers are released", async || {
             task_managers(&client).await.is_empty().then_some(())
