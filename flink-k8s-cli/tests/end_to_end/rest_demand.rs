@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::harness::{Machine, SESSION, assert_same, count_words, finished, task_managers, written_counts};
+use super::harness::{Machine, assert_same, count_words, finished, task_managers, written_counts};
 
 const TEXT: &str = "to be or not to be that is the question\n";
 
@@ -115,7 +115,7 @@ async fn a_resource_manager_of_its_own_serves_a_job_manager_that_somebody_else_r
     let rendered = machine.must(
         &[
             &["render", "resource-manager", "--rest-url", "http://flink:8081"],
-            &SESSION[..],
+            &machine.session()[..],
             &["-Dresourcemanager.taskmanager-timeout=3s"],
         ]
         .concat(),
