@@ -30,6 +30,8 @@ mod processes;
 mod rest_demand;
 #[path = "end_to_end/running_job.rs"]
 mod running_job;
+#[path = "end_to_end/spares.rs"]
+mod spares;
 #[path = "end_to_end/two_job_managers.rs"]
 mod two_job_managers;
 #[path = "end_to_end/versions.rs"]

@@ -1,5 +1,6 @@
 //! The [`KubeClient`] on the `kube` crate.
 
+mod annotations;
 mod api_calls;
 mod call;
 mod connect;
@@ -32,13 +33,12 @@ use kube::core::{ObjectList, Request};
 use kube::{Client, Resource as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 pub use api_calls::{ApiCall, ApiCalls};
 pub use call::CallError;
 use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
-use failure::{annotate_error, create_error, delete_error, read_error};
+use failure::{create_error, delete_error, read_error};
 use object_watch::{ObjectEvent, Watched};
 pub use runner_token::{RUNNER_TOKEN_KEY, RunnerTokenError, runner_secret_name};
 pub use shipped_files::{ShippedFiles, ShippedFilesError};
@@ -284,22 +284,8 @@ impl KubeClient for KubeRsClient {
         annotations: &BTreeMap<String, String>,
     ) -> Result<(), AnnotateError> {
         let name = cluster_id.deployment_name();
-        // An uid in a patch is a precondition.
-        let patch = Patch::Merge(json!({"metadata": {"uid": uid.as_str(), "annotations": annotations}}));
-        let request = self
-            .requests::<Deployment>()
-            .patch(name, &PatchParams::default(), &patch);
-        let Err(refusal) = call_for_bytes(&self.client, request, CALL_TIMEOUT).await else {
-            return Ok(());
-        };
-        let failed = |error| annotate_error(self.reference(ObjectKind::Deployment, name), error);
-        if matches!(refusal.code(), Some(404 | 409 | 422)) {
-            let existing = self.find::<Deployment>(name).await.map_err(failed)?;
-            if existing.is_none_or(|existing| existing.metadata.uid.as_deref() != Some(uid.as_str())) {
-                return Ok(());
-            }
-        }
-        Err(failed(refusal))
+        let annotating = self.annotate::<Deployment>(ObjectKind::Deployment, name, uid, annotations);
+        annotating.await.map(|_is_there| ())
     }
 
     async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError> {
@@ -353,6 +339,16 @@ impl KubeClient for KubeRsClient {
 
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError> {
         self.delete::<Pod>(ObjectKind::Pod, pod.as_str(), uid, DeleteParams::default())
+            .await
+    }
+
+    async fn annotate_pod(
+        &self,
+        pod: &PodName,
+        uid: &Uid,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<bool, AnnotateError> {
+        self.annotate::<Pod>(ObjectKind::Pod, pod.as_str(), uid, annotations)
             .await
     }
 

@@ -109,8 +109,11 @@ pub struct ApiServerReport {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct WorkerReport {
-    /// Its name, which is also the name of its pod.
+    /// Its name; also that of its pod, unless [`spare_pod`](Self::spare_pod) says otherwise.
     pub name: String,
+    /// The spare pod in which it runs.
+    #[serde(default)]
+    pub spare_pod: Option<String>,
     /// How far it got, in one word.
     pub state: WorkerState,
     /// Since when it is in this state.
@@ -119,7 +122,8 @@ pub struct WorkerReport {
     /// Why it is where it is, as a sentence.
     #[serde(default)]
     pub why: String,
-    /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`. Empty where only the pod is
+    /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`; `spare` for a pod that no worker runs
+    /// in yet. Empty where only the pod is
     /// known.
     #[serde(default)]
     pub demand: String,
@@ -159,6 +163,8 @@ pub enum WorkerState {
     Starting,
     /// Flink's container runs.
     Running,
+    /// Its pod is ready to become a TaskManager that is requested later.
+    Spare,
     /// It is on its way out.
     Leaving,
     /// A state of a newer resource manager.
@@ -221,6 +227,7 @@ impl WorkerReport {
     pub fn new(name: String, state: WorkerState) -> Self {
         Self {
             name,
+            spare_pod: None,
             state,
             since: None,
             why: String::new(),
@@ -267,7 +274,7 @@ impl LeadershipReport {
 
 impl WorkerState {
     /// Every state that a worker can be in, in the order of a worker's life.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Waiting,
         Self::HeldBack,
         Self::Creating,
@@ -275,6 +282,7 @@ impl WorkerState {
         Self::Pending,
         Self::Starting,
         Self::Running,
+        Self::Spare,
         Self::Leaving,
     ];
 
@@ -288,6 +296,7 @@ impl WorkerState {
             Self::Pending => "pending",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Spare => "spare",
             Self::Leaving => "leaving",
             Self::Unknown => "unknown",
         }

@@ -145,6 +145,23 @@ pub trait KubeClient: Send + Sync {
     /// See [`DeleteError`].
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
+    /// Writes these annotations of the pod that has this name and uid, beside those that it has, and says whether there
+    /// is such a pod.
+    ///
+    /// # Errors
+    ///
+    /// See [`AnnotateError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, they may be written; writing them again changes nothing.
+    async fn annotate_pod(
+        &self,
+        pod: &PodName,
+        uid: &Uid,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<bool, AnnotateError>;
+
     /// The Lease by which the resource managers of this cluster agree on who acts, or `None`.
     ///
     /// # Errors

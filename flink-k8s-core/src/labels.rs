@@ -18,6 +18,11 @@ pub const JOB_MANAGER: &str = "jobmanager";
 pub const TASK_MANAGER: &str = "taskmanager";
 /// Value of the label [`COMPONENT`] on resource managers outside of a JobManager's pod.
 pub const RESOURCE_MANAGER: &str = "resource-manager";
+/// Label of a TaskManager's pod that was made before anybody asked for it. Its value says what the pod is like;
+/// spares of another value do not fit this cluster any more.
+pub const SPARE: &str = "flink-k8s/spare";
+/// Annotation of such a pod, once it is used: as which TaskManager, and with which arguments.
+pub const SPARE_ASSIGNMENT: &str = "flink-k8s/spare-assignment";
 
 /// The labels of every object of a cluster.
 pub fn common(cluster_id: &ClusterId) -> BTreeMap<String, String> {

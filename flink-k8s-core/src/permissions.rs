@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::configuration::flink_k8s_options::{
-    DEMAND_SOURCE, DemandSourceKind, RESOURCE_MANAGER, ResourceManagerKind, elects_leader_beside_job_managers,
+    DEMAND_SOURCE, DemandSourceKind, MAX_REPLACEMENTS, RESOURCE_MANAGER, ResourceManagerKind, WARM_SPARES,
+    elects_leader_beside_job_managers,
 };
 use crate::configuration::high_availability_options::{HIGH_AVAILABILITY_TYPE, HighAvailabilityMode};
 use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
@@ -167,7 +168,12 @@ pub fn of_job_manager(
             let verbs = ["get", "create", "update"];
             permissions.extend(all_of("coordination.k8s.io", "leases", &verbs));
         }
-        if is_rest {
+        let makes_spares = configuration.get(&WARM_SPARES)? > 0 || configuration.get(&MAX_REPLACEMENTS)? > 0;
+        if makes_spares {
+            // Whom a spare becomes is written on its pod.
+            permissions.extend(all_of("", "pods", &["patch"]));
+        }
+        if is_rest || makes_spares {
             // The token of the TaskManagers' runners.
             permissions.extend(all_of("", "secrets", &["get", "create"]));
         }
@@ -381,6 +387,20 @@ mod tests {
             Permission::new("create", "", "secrets"),
         ] {
             assert!(needed.contains(&permission), "{permission}");
+        }
+    }
+
+    #[test]
+    fn spares_need_the_token_of_the_runners_and_to_be_marked() {
+        let marks = Permission::new("patch", "", "pods");
+        let reads = Permission::new("get", "", "secrets");
+        let none = ("flink-k8s.resource-manager.max-replacements", "0");
+        let without = of_job_manager(&configuration(&[none])).unwrap();
+        assert!(!without.contains(&marks) && !without.contains(&reads));
+        let warm = ("flink-k8s.resource-manager.warm-spares", "1");
+        for settings in [&[][..], &[none, warm]] {
+            let with = of_job_manager(&configuration(settings)).unwrap();
+            assert!(with.contains(&marks) && with.contains(&reads));
         }
     }
 

@@ -36,6 +36,12 @@ impl PodName {
         Self(format!("{cluster_id}-taskmanager-{attempt}-{index}"))
     }
 
+    /// What the names begin with that a series of pods has which are kept ready to become TaskManagers: a hyphen and a
+    /// number follow. No TaskManager that Flink names has such a name.
+    pub fn of_spares(cluster_id: &ClusterId, series: u32) -> Self {
+        Self(format!("{cluster_id}-taskmanager-spare-{series:08x}"))
+    }
+
     /// The attempt number in a name of the form `<cluster-id>-taskmanager-<attempt>-<index>`, as
     /// Flink's resource manager gives it; `None` for names of any other form.
     pub fn task_manager_attempt(&self) -> Option<u64> {
@@ -86,6 +92,8 @@ mod tests {
             "orders-taskmanager-1",
             "orders-taskmanager-x-1",
             "taskmanager-1-1",
+            PodName::of_spares(&"orders".parse().unwrap(), 12).as_str(),
+            "orders-taskmanager-spare-0000000c-3",
         ] {
             assert_eq!(attempt(other), None, "{other}");
         }

@@ -66,6 +66,30 @@ impl WorkerRequest {
         Ok(Self::new(name, &resources))
     }
 
+    /// The same worker under another name.
+    #[must_use]
+    pub fn named(mut self, name: PodName) -> Self {
+        for (key, value) in &mut self.dynamic_properties {
+            if key == common_options::TASK_MANAGER_RESOURCE_ID.key {
+                name.as_str().clone_into(value);
+            }
+        }
+        self.name = name;
+        self
+    }
+
+    /// Whether a pod for this worker may run `other` instead, with the other's arguments: it has the same size, and
+    /// keeps off the same nodes. Settings of `other` that this one lacks make no other pod.
+    pub fn may_become(&self, other: &Self) -> bool {
+        let has = |key: &str, value: &str| {
+            let last = other.dynamic_properties.iter().rfind(|(name, _)| name == key);
+            last.is_some_and(|(_, theirs)| theirs == value)
+        };
+        let id = common_options::TASK_MANAGER_RESOURCE_ID.key;
+        let own = self.dynamic_properties.iter().filter(|(key, _)| key != id);
+        self.blocked_nodes == other.blocked_nodes && own.into_iter().all(|(key, value)| has(key, value))
+    }
+
     /// The settings as a configuration.
     fn settings(&self) -> FlinkConfiguration {
         let mut settings = FlinkConfiguration::new();

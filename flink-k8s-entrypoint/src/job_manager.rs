@@ -25,15 +25,17 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::start_command::{self, FlinkInstallation, JavaCommand};
 use flink_k8s_core::task_manager::TaskManagerFactory;
-use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions};
+use flink_k8s_rm::bearer_token::BearerToken;
+use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions, SpareSetup};
 use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
 use flink_k8s_rm::leadership::{self, HolderIdentity};
 use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
+use flink_k8s_rm::rest_source::with_runners;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::application::{self, Found, LifeCycle};
 use crate::installation::{Surroundings, file_names};
@@ -128,19 +130,21 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         Some(rest) => Readiness::Rest(rest.clone()),
         None => Readiness::Port(rest_port(&configuration)?),
     };
+    let spares = spares(surroundings, &configuration, &kube);
     let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
     let mut manager = ResourceManager::new(options, Arc::new(kube), Some(forward), factory)
         .with_endpoint(endpoint)
         .with_metrics(metrics);
+    if let Some(spares) = spares {
+        manager = manager.with_spares(spares);
+    }
     if let Some(rest) = &rest {
         manager = manager.with_demand_source(Arc::new(rest.clone()));
     }
 
-    let shutdown = CancellationToken::new();
-    let stop_java = CancellationToken::new();
-    let serving = status_server.serve(manager.handle(), readiness, shutdown.clone());
-    let serving = tokio::spawn(serving);
+    let (shutdown, stop_java) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(status_server.serve(manager.handle(), readiness, shutdown.clone()));
     let mut managing = tokio::spawn(manager.run(shutdown.clone()));
 
     let mut environment = without_proxy(surroundings);
@@ -300,6 +304,34 @@ impl Identity {
             namespace: configuration.get(&kubernetes_options::NAMESPACE)?.parse()?,
         })
     }
+}
+
+/// Spares whose runners know the token that is kept in the cluster's Secret; `None` if the configuration, of which
+/// Flink may make more than we do, describes no TaskManager.
+fn spares(
+    surroundings: &Surroundings,
+    configuration: &FlinkConfiguration,
+    kube: &KubeRsClient,
+) -> Option<SpareSetup> {
+    let setup = || {
+        let cluster_id = Identity::read(configuration)?.cluster_id;
+        let factory = pod_factory(surroundings, with_runners(configuration.clone(), &cluster_id))?;
+        let (kube, owned_by) = (kube.clone(), cluster_id.clone());
+        let find_token = move |owner| {
+            let (kube, cluster_id) = (kube.clone(), owned_by.clone());
+            async move {
+                let fresh = BearerToken::random();
+                let token = kube
+                    .runner_token(&cluster_id, Some(owner), fresh.expose())
+                    .await?;
+                Ok(BearerToken::from_secret(token)?)
+            }
+        };
+        anyhow::Ok(SpareSetup::new(&cluster_id, configuration, factory, find_token)?)
+    };
+    setup()
+        .inspect_err(|error| warn!("there are no spare TaskManagers: {error:#}"))
+        .ok()
 }
 
 /// Flink's REST API of the JVM that is about to start, unless it speaks TLS: its certificate is not made out

@@ -13,6 +13,7 @@ mod kube_calls;
 mod log;
 mod options;
 mod pod_factory;
+mod spares;
 mod status;
 
 use std::io;
@@ -32,10 +33,11 @@ pub(crate) use calls::Call;
 pub use calls::{RequestWorkerError, ResourceManagerEnded, ResourceManagerHandle};
 pub use demand::DemandSource;
 pub use error::ResourceManagerError;
-use event_loop::{Driver, News};
+use event_loop::{Driver, News, Pods};
 pub(crate) use kube_calls::chain;
-pub use options::{LeaderElection, ResourceManagerOptions};
+pub use options::{LeaderElection, ResourceManagerOptions, SpareCounts};
 pub use pod_factory::PodFactory;
+pub use spares::SpareSetup;
 pub use status::{LeadershipRole, LeadershipStatus, Status};
 
 /// What a simulation shares with the driver.
@@ -78,6 +80,7 @@ pub struct ResourceManager {
     kube: Arc<dyn KubeClient>,
     forward: Option<ApiServer>,
     factory: PodFactory,
+    spares: Option<SpareSetup>,
     demand: Option<Arc<dyn DemandSource>>,
     endpoint: Option<Endpoint>,
     handle: ResourceManagerHandle,
@@ -119,6 +122,7 @@ impl ResourceManager {
             kube,
             forward,
             factory,
+            spares: None,
             demand: None,
             endpoint: None,
             handle,
@@ -140,6 +144,13 @@ impl ResourceManager {
     #[must_use]
     pub fn with_demand_source(mut self, demand: Arc<dyn DemandSource>) -> Self {
         self.demand = Some(demand);
+        self
+    }
+
+    /// Keeps spares, as many as the options say. Without this there are none.
+    #[must_use]
+    pub fn with_spares(mut self, spares: SpareSetup) -> Self {
+        self.spares = Some(spares);
         self
     }
 
@@ -192,15 +203,11 @@ impl ResourceManager {
             leading: self.leading,
             watchers: self.handle.watchers.clone(),
         };
-        let driver = Driver::new(
-            self.options,
-            self.kube,
-            self.factory,
-            self.demand,
-            claim,
-            news,
-            observer,
-        );
+        let pods = Pods {
+            factory: self.factory,
+            spares: self.spares,
+        };
+        let driver = Driver::new(self.options, self.kube, pods, self.demand, claim, news, observer);
         driver
             .run(self.inbox, &mut endpoint, shutdown)
             .instrument(span)

@@ -357,6 +357,7 @@ mod tests {
     fn running(index: u32) -> News {
         News::Changed(PodObservation {
             name: name(index),
+            spare: None,
             uid: Uid::new("real"),
             stage: PodStage::Running,
             is_being_deleted: false,

@@ -4,6 +4,7 @@
 mod apart;
 
 use std::fmt;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use url::Url;
 use crate::bearer_token::{BearerToken, InvalidBearerToken};
 use crate::driver::{
     PodFactory, ResourceManager, ResourceManagerEnded, ResourceManagerError, ResourceManagerOptions,
+    SpareSetup,
 };
 use crate::leadership::{self, HolderIdentity, InvalidLeaderElection};
 use crate::observability::{BindStatusServerError, Metrics, Readiness, StatusServer};
@@ -225,8 +227,14 @@ impl RestManager {
 
         let job_manager = parts.rest.base_url().clone();
         let metrics = Metrics::of_client(kube.api_calls());
-        let manager =
-            ResourceManager::new(options, Arc::new(kube.clone()), None, parts.factory).with_metrics(metrics);
+        let spares = SpareSetup::new(&cluster_id, configuration, parts.factory.clone(), {
+            let token = token.clone();
+            move |_owner| ready(Ok(token.clone()))
+        })
+        .map_err(SetupError::from)?;
+        let manager = ResourceManager::new(options, Arc::new(kube.clone()), None, parts.factory)
+            .with_spares(spares)
+            .with_metrics(metrics);
         let source = RestSource::for_cluster(
             cluster_id.clone(),
             configuration,

@@ -22,6 +22,8 @@ mod options;
 mod pod_observation;
 mod reason;
 mod refusals;
+mod spare_mark;
+mod spares;
 mod starts;
 mod status;
 mod worker;
@@ -39,11 +41,13 @@ pub use facts::{WorkerFacts, WorkerLife};
 pub use failure_cause::FailureCause;
 pub use moment::Moment;
 pub use node_observation::NodeObservation;
-pub use options::WorkersOptions;
+pub use options::{SpareOptions, WorkersOptions};
 pub use pod_observation::{
     ContainerEnd, MAIN_CONTAINER, NotAWorkerPod, PodObservation, PodStage, Termination,
 };
 pub use reason::{Farewell, Situation};
+pub use spare_mark::{NotASpare, SpareMark};
+pub use spares::SpareOrder;
 pub use status::{Departure, WorkerStatus};
 
 use back_off::BackOff;
@@ -51,6 +55,7 @@ use call_budget::CallBudget;
 use doubts::Doubts;
 use losses::Failures;
 use nodes::Nodes;
+use spares::Spares;
 use starts::Starts;
 use worker::{Call, Demand, Seen, Source, Step, Worker};
 
@@ -90,6 +95,7 @@ pub struct Workers {
     announced: Option<Moment>,
     departures: VecDeque<Departure>,
     doubts: Doubts,
+    spares: Spares,
 }
 
 impl Workers {
@@ -112,6 +118,7 @@ impl Workers {
             announced: None,
             departures: VecDeque::new(),
             doubts: Doubts::none(),
+            spares: Spares::none(),
             options,
         }
     }
@@ -126,18 +133,26 @@ impl Workers {
             Event::WorkerRequested(request) => self.request(request, now, &mut actions),
             Event::WorkerReleased(name) => self.release(&name, now, &mut actions),
             Event::PodsRelisted(pods) => self.relist(pods, now, &mut actions),
-            Event::PodChanged(pod) => self.observe(pod, Source::Watch, now, &mut actions),
-            Event::PodGone { name, uid } => self.pod_gone(&name, &uid, now, &mut actions),
+            Event::PodChanged(pod) => drop(self.observe(pod, Source::Watch, now, &mut actions)),
+            Event::PodGone { name, uid } => {
+                let name = self.worker_in(&name).clone();
+                self.pod_gone(&name, &uid, now, &mut actions);
+            }
             Event::CreateSucceeded(pod) => {
                 let name = pod.name.clone();
                 self.call_ended(&name);
-                self.observe(pod, Source::AnswerToCreate, now, &mut actions);
+                let _ = self.observe(pod, Source::AnswerToCreate, now, &mut actions);
                 self.create_succeeded(&name, now, &mut actions);
             }
             Event::CreateFailed { name, failure } => self.create_failed(&name, failure, now, &mut actions),
             Event::DeleteSucceeded(name) => self.delete_ended(&name, None, now, &mut actions),
             Event::DeleteFailed { name, failure } => {
                 self.delete_ended(&name, Some(&failure), now, &mut actions);
+            }
+            Event::SparesPrepared(is_possible) => self.spares_prepared(is_possible, now),
+            Event::SpareAssigned(name) => self.spare_assigned(&name, now, &mut actions),
+            Event::SpareNotAssigned { name, failure } => {
+                self.spare_not_assigned(&name, failure, now, &mut actions);
             }
             Event::NodesRelisted(nodes) => {
                 self.nodes_relisted(nodes, now);
@@ -169,8 +184,9 @@ impl Workers {
 
     /// The workers that were given back, or never adopted, and whose pods may still exist.
     pub fn leaving(&self) -> impl Iterator<Item = &PodName> {
-        let leaves =
-            |worker: &Worker| matches!(worker.demand, Demand::Released { .. }) && worker.may_have_pod();
+        let leaves = |worker: &Worker| {
+            matches!(worker.demand, Demand::Released { .. }) && worker.may_have_pod() && !worker.is_spare
+        };
         self.by_name
             .iter()
             .filter(move |(_, worker)| leaves(worker))
@@ -225,6 +241,7 @@ impl Workers {
 
     fn request(&mut self, request: Arc<WorkerRequest>, now: Moment, actions: &mut Vec<Action>) {
         let name = request.name.clone();
+        let is_like_spares = self.is_like_spares(&request);
         let start_delay = self.options.start_delay;
         match self.by_name.get_mut(&name) {
             None => {
@@ -237,8 +254,13 @@ impl Workers {
             Some(_) => return,
         }
         let is_replacement = self.starts.is_replacement(now);
+        // A request after a loss may be withdrawn and made again, when the job restarts.
+        let is_served_at_once = is_like_spares && !is_replacement && self.is_spare_ready(now);
         if let Some(worker) = self.by_name.get_mut(&name) {
-            worker.is_replacement = is_replacement;
+            (worker.is_replacement, worker.is_like_spares) = (is_replacement, is_like_spares);
+            if is_served_at_once {
+                worker.not_before = now;
+            }
         }
         // What replaces a worker that was seen to go is no error in the JobManager's books.
         if !is_replacement || self.held_back() > 0 {
@@ -254,7 +276,7 @@ impl Workers {
         let farewell = match &worker.demand {
             Demand::Requested | Demand::Adopted => self.reason_of_release(worker, now),
             Demand::Lost { farewell, .. } => farewell.clone(),
-            Demand::Released { .. } => return,
+            Demand::Released { .. } | Demand::Spare => return,
         };
         if let Farewell::NotRegistered { .. } = farewell {
             self.failures.count(FailureCause::NotRegistered);
@@ -269,9 +291,11 @@ impl Workers {
     /// A pod that is missing from the list is gone, unless the list may be older than its creation.
     fn relist(&mut self, pods: Vec<PodObservation>, now: Moment, actions: &mut Vec<Action>) {
         let was_listed = std::mem::replace(&mut self.is_listed, true);
-        let listed: BTreeSet<PodName> = pods.iter().map(|pod| pod.name.clone()).collect();
-        for pod in pods {
-            self.observe(pod, Source::Watch, now, actions);
+        let mut listed = BTreeSet::new();
+        // Which worker a spare runs matters less than that a pod has its name.
+        let (spares, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.spare.is_some());
+        for pod in others.into_iter().chain(spares) {
+            listed.insert(self.observe(pod, Source::Watch, now, actions));
         }
         let missing = |(name, worker): (&PodName, &Worker)| {
             let pod = worker.pod.as_ref()?;
@@ -291,16 +315,32 @@ impl Workers {
         self.api_server_answers(now, actions);
     }
 
-    fn observe(&mut self, pod: PodObservation, source: Source, now: Moment, actions: &mut Vec<Action>) {
-        let name = pod.name.clone();
-        let worker = self
-            .by_name
-            .entry(name.clone())
-            .or_insert_with(|| Worker::found(&pod, now));
+    /// Takes note of what was seen of a pod, and says which worker it belongs to.
+    fn observe(
+        &mut self,
+        mut pod: PodObservation,
+        source: Source,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) -> PodName {
+        let name = self.worker_of(&pod);
+        let is_spare = pod.spare.as_ref().is_some_and(|spare| spare.pod == name);
+        if pod.spare.is_some() && !is_spare && !self.by_name.contains_key(&name) {
+            self.found_in_spare(&name);
+        }
+        pod.name.clone_from(&name);
+        let worker = self.by_name.entry(name.clone()).or_insert_with(|| {
+            if is_spare {
+                Worker::found_spare(&pod, now)
+            } else {
+                Worker::found(&pod, now)
+            }
+        });
         let news = worker.take_in(pod, source, &self.options, now);
         self.assess(&name, now);
         self.tell(&name, news, now, actions);
         self.advance(&name, now, actions);
+        name
     }
 
     fn pod_gone(&mut self, name: &PodName, uid: &Uid, now: Moment, actions: &mut Vec<Action>) {
@@ -324,8 +364,15 @@ impl Workers {
         let Some(news) = news else {
             return;
         };
+        let is_spare = self.by_name.get(name).is_some_and(|worker| worker.is_spare);
         if let News::Failed(farewell) | News::Gone(farewell) = &news {
             self.lost(name, farewell, now);
+            if is_spare {
+                self.spare_failed(name, farewell.clone(), now);
+            }
+        }
+        if is_spare {
+            return; // The JobManager does not know of it.
         }
         let name = name.clone();
         actions.push(Action::Notify { name, news });
@@ -336,7 +383,7 @@ impl Workers {
         match call {
             Some(Call::Create) => self.starts.call_ended(),
             Some(Call::Delete(_)) => self.deletes.give_back(),
-            None => {}
+            Some(Call::Assign(_) | Call::AssignAgain) | None => {}
         }
         call
     }
@@ -403,6 +450,7 @@ impl Workers {
             self.advance(&name, now, actions);
         }
         self.settle_doubts(now, actions);
+        self.settle_spares(now, actions);
         // Who does not lead any more has others to start and to delete, but not now.
         while self.is_listed
             && let Some(name) = self.next_start(now).or_else(|| self.next_deletion())
@@ -411,7 +459,12 @@ impl Workers {
         }
         let first_due = self.due.first().map(|(at, _)| *at);
         let next_start = self.starts.due(now).filter(|_| self.is_listed);
-        let others = [self.doubts_due(), next_start, self.nodes.due()];
+        let others = [
+            self.doubts_due(),
+            next_start,
+            self.nodes.due(),
+            self.spares_due(now),
+        ];
         let next = first_due.into_iter().chain(others.into_iter().flatten()).min();
         if self.announced.is_some_and(|announced| announced <= now) {
             self.announced = None;
@@ -435,6 +488,7 @@ impl Workers {
         self.recount(name);
         self.recount_doubts(name);
         self.locate(name);
+        self.recount_spares(name);
     }
 
     fn take_next_step(&mut self, name: &PodName, now: Moment, actions: &mut Vec<Action>) {
@@ -469,8 +523,10 @@ impl Workers {
                     worker.call = Some(Call::Delete(uid.clone()));
                     let why = match &worker.demand {
                         Demand::Lost { farewell, .. } | Demand::Released { farewell } => farewell.clone(),
-                        Demand::Requested | Demand::Adopted => Farewell::Released,
+                        Demand::Requested | Demand::Adopted | Demand::Spare => Farewell::Released,
                     };
+                    let pod = worker.pod.as_ref().map(|pod| pod.observation.pod_name());
+                    let pod = pod.unwrap_or(name).clone();
                     let is_dead = worker.node.as_ref().is_some_and(|node| self.nodes.is_lost(node));
                     let is_overdue = worker.pod.as_ref().is_some_and(|pod| pod.is_overdue);
                     let how = if is_dead || is_overdue {
@@ -480,6 +536,7 @@ impl Workers {
                     };
                     actions.push(Action::DeletePod {
                         name: name.clone(),
+                        pod,
                         uid,
                         why,
                         how,
@@ -507,9 +564,19 @@ impl Workers {
     }
 
     fn forget(&mut self, name: &PodName, farewell: &Farewell, now: Moment) {
-        let Some(mut worker) = self.by_name.remove(name) else {
+        if self.detach(name).is_none() {
             return;
-        };
+        }
+        if self.departures.len() == DEPARTURES_KEPT {
+            self.departures.pop_front();
+        }
+        self.departures
+            .push_back(Departure::new(name.as_str(), farewell, now));
+    }
+
+    /// Takes a worker out of the books, whatever becomes of its pod.
+    fn detach(&mut self, name: &PodName) -> Option<Worker> {
+        let mut worker = self.by_name.remove(name)?;
         self.doubts.forget(&mut worker);
         if let Some(due) = worker.due {
             self.due.remove(&(due, name.clone()));
@@ -517,11 +584,8 @@ impl Workers {
         self.start_is_over(name, &worker);
         self.nodes.moved(name, worker.node.as_deref(), None);
         self.deletes.leave(name);
-        if self.departures.len() == DEPARTURES_KEPT {
-            self.departures.pop_front();
-        }
-        self.departures
-            .push_back(Departure::new(name.as_str(), farewell, now));
+        self.spares.forget(name, &worker);
+        Some(worker)
     }
 }
 

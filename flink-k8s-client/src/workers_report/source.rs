@@ -8,6 +8,7 @@ use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use serde_json::Value;
 
 use super::{WorkerReport, WorkerState, WorkersReport};
 use crate::kube_rs::KubeRsClient;
@@ -220,18 +221,43 @@ fn of_pod(pod: &Pod) -> WorkerReport {
             (WorkerState::Starting, since.map(|time| time.0), why)
         }
     };
-    let mut worker = WorkerReport::new(pod.metadata.name.clone().unwrap_or_default(), state);
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let is_spare = pod
+        .metadata
+        .labels
+        .as_ref()
+        .is_some_and(|all| all.contains_key(labels::SPARE));
+    let mut worker = match worker_in_spare(pod) {
+        Some(worker) => {
+            let mut report = WorkerReport::new(worker, state);
+            report.spare_pod = Some(name);
+            report
+        }
+        None if is_spare && state == WorkerState::Running => WorkerReport::new(name, WorkerState::Spare),
+        None => WorkerReport::new(name, state),
+    };
     worker.since = since.or(created);
-    worker.why = why;
+    worker.why = if worker.state == WorkerState::Spare {
+        "ready to become the next TaskManager".to_owned()
+    } else {
+        why
+    };
     worker.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     worker.pod_uid.clone_from(&pod.metadata.uid);
     worker.restarts = container.map(|container| container.restart_count.unsigned_abs());
     worker
 }
 
+/// The worker that a spare pod says it became.
+fn worker_in_spare(pod: &Pod) -> Option<String> {
+    let text = pod.metadata.annotations.as_ref()?.get(labels::SPARE_ASSIGNMENT)?;
+    let assignment: Value = serde_json::from_str(text).ok()?;
+    assignment["id"].as_str().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -293,5 +319,21 @@ mod tests {
                 "the pod ended: Evicted: low on memory".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_pod_alone_tells_whether_it_is_a_spare_and_what_a_spare_became() {
+        let mut pod = json!({
+            "metadata": {"name": "orders-taskmanager-spare-1-1", "labels": {"flink-k8s/spare": "abc"}},
+            "status": in_state(&json!({"running": {}})),
+        });
+        let read = |pod: &Value| of_pod(&serde_json::from_value(pod.clone()).unwrap());
+        assert_eq!(read(&pod).state, WorkerState::Spare);
+        let became = r#"{"id": "orders-taskmanager-1-1", "arguments": []}"#;
+        pod["metadata"]["annotations"] = json!({"flink-k8s/spare-assignment": became});
+        let worker = read(&pod);
+        assert_eq!(worker.name, "orders-taskmanager-1-1");
+        assert_eq!(worker.spare_pod.as_deref(), Some("orders-taskmanager-spare-1-1"));
+        assert_eq!(worker.state, WorkerState::Running);
     }
 }

@@ -26,6 +26,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &LEADER_ELECTION_RENEW_DEADLINE,
     &LEADER_ELECTION_RETRY_PERIOD,
     &MAX_WORKERS,
+    &WARM_SPARES,
+    &MAX_REPLACEMENTS,
     &WATCH_NODES,
     &NODE_LOST_TIMEOUT,
     &RUNNER_PORT,
@@ -77,6 +79,20 @@ pub const MAX_WORKERS: ConfigOption<u32> = ConfigOption::new(
     "flink-k8s.resource-manager.max-workers",
     "0",
     "Largest number of TaskManager pods, counting those that are still ending; 0 sets no bound.",
+);
+
+/// `flink-k8s.resource-manager.warm-spares`: Number of TaskManager pods that are kept running without a JVM, so that a request for a TaskManager of the default size finds one; they count among the max-workers and are given up before requests wait.
+pub const WARM_SPARES: ConfigOption<u32> = ConfigOption::new(
+    "flink-k8s.resource-manager.warm-spares",
+    "0",
+    "Number of TaskManager pods that are kept running without a JVM, so that a request for a TaskManager of the default size finds one; they count among the max-workers and are given up before requests wait.",
+);
+
+/// `flink-k8s.resource-manager.max-replacements`: Largest number of further spares that are made while TaskManagers are about to end with their node or their pod is deleted by others; 0 makes none.
+pub const MAX_REPLACEMENTS: ConfigOption<u32> = ConfigOption::new(
+    "flink-k8s.resource-manager.max-replacements",
+    "10",
+    "Largest number of further spares that are made while TaskManagers are about to end with their node or their pod is deleted by others; 0 makes none.",
 );
 
 /// `flink-k8s.resource-manager.watch-nodes`: Whether nodes are watched, so that TaskManagers on dead ones are replaced; needs the permission to list and watch nodes, and does nothing without it.

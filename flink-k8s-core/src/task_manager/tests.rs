@@ -141,3 +141,34 @@ fn only_a_stored_deployment_can_own_pods() {
     assert_eq!(owner_reference(&Deployment::default()), None);
     assert_eq!(owner().name, "orders");
 }
+
+#[test]
+fn each_worker_has_its_own_name_in_flink_too() {
+    let factory = factory(&[], None);
+    let request = request(&factory).named("orders-taskmanager-1-2".parse().unwrap());
+    assert_eq!(request.name.as_str(), "orders-taskmanager-1-2");
+    let id = (
+        "taskmanager.resource-id".to_owned(),
+        "orders-taskmanager-1-2".to_owned(),
+    );
+    assert!(request.dynamic_properties.contains(&id));
+}
+
+#[test]
+fn a_pod_may_become_any_worker_of_its_size_that_keeps_off_the_same_nodes() {
+    let factory = factory(&[], None);
+    let spare = request(&factory);
+    let mut other = spare.clone().named("orders-taskmanager-7-1".parse().unwrap());
+    let directory = ("web.tmpdir".to_owned(), "/tmp/flink-web-1".to_owned());
+    other.dynamic_properties.insert(0, directory);
+    other.dynamic_properties.reverse();
+    assert!(spare.may_become(&other));
+    let mut larger = other.clone();
+    larger.dynamic_properties.push((
+        "taskmanager.memory.task.heap.size".to_owned(),
+        "9000000000b".to_owned(),
+    ));
+    assert!(!spare.may_become(&larger));
+    other.blocked_nodes.push("node-7".to_owned());
+    assert!(!spare.may_become(&other));
+}

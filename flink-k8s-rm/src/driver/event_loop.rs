@@ -4,6 +4,7 @@ mod answers;
 mod election;
 mod nodes;
 mod pods;
+mod spares;
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
@@ -12,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flink_k8s_core::kube_client::{KubeClient, NodeEvent, PodEvent};
+use flink_k8s_core::kube_client::{BoxError, KubeClient, NodeEvent, PodEvent};
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -31,13 +34,16 @@ use super::error::ResourceManagerError;
 use super::fence::{Fence, Permission};
 use super::options::ResourceManagerOptions;
 use super::pod_factory::PodFactory;
+use super::spares::SpareSetup;
 use super::{demand, endpoint_ended, kube_calls, log};
 use crate::job_manager_view::JobManagerView;
 use crate::leadership::{self, Claim, Leadership};
 use crate::observability::Observer;
+use crate::runner_client::RunnerClient;
 use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, Workers};
 use election::Election;
 use pods::Owner;
+use spares::Spares;
 
 /// How soon the pod watch is opened again, should its stream end.
 const WATCH_REOPENED_AFTER: Duration = Duration::from_secs(1);
@@ -49,6 +55,7 @@ pub(super) struct Driver {
     options: ResourceManagerOptions,
     kube: Arc<dyn KubeClient>,
     factory: PodFactory,
+    spares: Option<Spares>,
     demand: Option<Arc<dyn DemandSource>>,
     version: watch::Sender<u64>,
     leading: watch::Sender<bool>,
@@ -75,6 +82,12 @@ pub(super) struct Driver {
     waiting_deployments: Vec<oneshot::Sender<Bytes>>,
 }
 
+/// What pods are made of.
+pub(super) struct Pods {
+    pub(super) factory: PodFactory,
+    pub(super) spares: Option<SpareSetup>,
+}
+
 /// What others may wait for.
 pub(super) struct News {
     /// The version of the JobManager's view.
@@ -95,6 +108,8 @@ enum Happening {
     Answered(Event),
     /// A look at what jobs want came back.
     Looked(Event),
+    /// It is known how to give orders to spares, or why it is not.
+    SparesPrepared(Result<RunnerClient, String>),
     /// A call on the lease came back.
     LeaseAnswered(leadership::Event),
     ElectionTimerRang,
@@ -113,7 +128,7 @@ impl Driver {
     pub(super) fn new(
         mut options: ResourceManagerOptions,
         kube: Arc<dyn KubeClient>,
-        factory: PodFactory,
+        Pods { factory, spares }: Pods,
         demand: Option<Arc<dyn DemandSource>>,
         claim: Option<Claim>,
         news: News,
@@ -132,6 +147,11 @@ impl Driver {
         if demand.is_none() {
             options.workers.unknown_demand_patience = Duration::ZERO;
         }
+        let spares = spares.and_then(|setup| {
+            let shape = spares::shape_of(&setup, &options.cluster_id)?;
+            options.workers.spares = options.spares.options(setup.template(), &shape);
+            Some(Spares::new(setup, shape))
+        });
         // Milliseconds since 1970 are above every version that an earlier process can have reached.
         let first_version = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(1);
         let view = JobManagerView::new(&options.cluster_id, options.namespace.clone(), first_version);
@@ -141,6 +161,7 @@ impl Driver {
             options,
             kube,
             factory,
+            spares,
             demand,
             version: news.version,
             leading: news.leading,
@@ -199,6 +220,7 @@ impl Driver {
                     self.confirm_stop();
                 }
                 Happening::Looked(event) => self.handle(event),
+                Happening::SparesPrepared(runners) => self.spares_prepared(runners),
                 Happening::LeaseAnswered(event) => self.elect(event),
                 Happening::ElectionTimerRang => {
                     if let Some(election) = &mut self.election {
@@ -252,11 +274,27 @@ impl Driver {
             log::failure(&event);
             for action in self.decide(event) {
                 match action {
-                    Action::CreatePod(request) => events.extend(self.create(&request)),
-                    Action::DeletePod { name, uid, why, how } => {
-                        info!(pod = %name, %uid, reason = %why, ?how, "deleting the pod of a worker");
+                    Action::CreatePod(request) => {
+                        let factory = self.factory.clone();
+                        events.extend(self.create(
+                            &request,
+                            "creating the pod of a worker",
+                            |request, owner| factory.build(request, owner),
+                        ));
+                    }
+                    Action::CreateSpare(request) => events.extend(self.create_spare(&request)),
+                    Action::PrepareSpares => events.extend(self.prepare_spares()),
+                    Action::AssignSpare(order) => events.extend(self.assign_spare(order)),
+                    Action::DeletePod {
+                        name,
+                        pod,
+                        uid,
+                        why,
+                        how,
+                    } => {
+                        info!(%pod, %uid, reason = %why, ?how, "deleting the pod of a worker");
                         let (kube, limit) = (self.kube.clone(), self.options.call_timeout);
-                        let deletion = kube_calls::delete(kube, (name.clone(), uid), how, limit);
+                        let deletion = kube_calls::delete(kube, name.clone(), (pod, uid), how, limit);
                         self.write(name, deletion, |name, failure| Event::DeleteFailed {
                             name,
                             failure,
@@ -279,7 +317,7 @@ impl Driver {
     /// What the state machine says to an event, observed.
     fn decide(&mut self, event: Event) -> Vec<Action> {
         let now = self.now();
-        self.observer.event(&event, now);
+        self.observer.event(&event, &self.workers, now);
         let began = std::time::Instant::now();
         let actions = self.workers.handle(event, now);
         self.observer
@@ -288,7 +326,12 @@ impl Driver {
     }
 
     /// Starts a creation, or says at once why it cannot succeed.
-    fn create(&mut self, request: &WorkerRequest) -> Option<Event> {
+    fn create(
+        &mut self,
+        request: &WorkerRequest,
+        what: &'static str,
+        build: impl FnOnce(&WorkerRequest, &OwnerReference) -> Result<Pod, BoxError>,
+    ) -> Option<Event> {
         let name = request.name.clone();
         let Some(owner) = &self.owner else {
             let message = "the cluster's Deployment is not known yet".to_owned();
@@ -299,9 +342,9 @@ impl Driver {
             };
             return Some(Event::CreateFailed { name, failure });
         };
-        match self.factory.build(request, &owner.reference) {
+        match build(request, &owner.reference) {
             Ok(pod) => {
-                info!(pod = %name, "creating the pod of a worker");
+                info!(pod = %name, "{what}");
                 let creation =
                     kube_calls::create(self.kube.clone(), name.clone(), pod, self.options.call_timeout);
                 self.write(name, creation, |name, failure| Event::CreateFailed {

@@ -47,16 +47,17 @@ pub(crate) fn creation_ended(
     Event::CreateFailed { name, failure }
 }
 
-/// Deletes the pod with this uid.
+/// Deletes the pod with this name and uid, which is that of the worker `name`.
 pub(super) async fn delete(
     kube: Arc<dyn KubeClient>,
-    (name, uid): (PodName, Uid),
+    name: PodName,
+    (pod, uid): (PodName, Uid),
     how: Deletion,
     limit: Duration,
 ) -> Event {
     let deletion = match how {
-        Deletion::Graceful => kube.delete_pod(&name, &uid),
-        Deletion::AtOnce => kube.delete_pod_now(&name, &uid),
+        Deletion::Graceful => kube.delete_pod(&pod, &uid),
+        Deletion::AtOnce => kube.delete_pod_now(&pod, &uid),
     };
     let answer = timeout(limit, deletion).await;
     deletion_ended(name, answer.ok(), limit)
@@ -166,7 +167,7 @@ fn create_failure(error: &CreateObjectError) -> CallFailure {
     }
 }
 
-fn no_answer(limit: Duration) -> CallFailure {
+pub(super) fn no_answer(limit: Duration) -> CallFailure {
     let message = format!("the API server did not answer within {limit:?}");
     CallFailure::Transient {
         cause: FailureCause::ApiServer,

@@ -10,6 +10,11 @@ pub(super) fn failure(event: &Event) {
     let (call, name, failure) = match event {
         Event::CreateFailed { name, failure } => ("create", name, failure),
         Event::DeleteFailed { name, failure } => ("delete", name, failure),
+        Event::SpareNotAssigned { name, failure } => {
+            let error = failure.message();
+            warn!(pod = %name, error, "a spare did not become a worker; it goes, and the worker gets another pod");
+            return;
+        }
         _ => return,
     };
     match failure {

@@ -1,5 +1,6 @@
 //! What a resource manager has to know of its cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
@@ -7,9 +8,10 @@ use flink_k8s_core::configuration::{
     FlinkConfiguration, InvalidOptionValue, flink_k8s_options, kubernetes_options, resource_manager_options,
 };
 use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::task_manager::WorkerRequest;
 
 use crate::leadership::{HolderIdentity, LeadershipOptions};
-use crate::workers::WorkersOptions;
+use crate::workers::{SpareOptions, WorkersOptions};
 
 /// What a [`ResourceManager`](super::ResourceManager) has to know of its cluster.
 #[derive(Clone, Debug)]
@@ -22,12 +24,48 @@ pub struct ResourceManagerOptions {
     pub node_name_label: String,
     /// Delays and limits of the state machine.
     pub workers: WorkersOptions,
+    /// How many spares there are, where [`with_spares`](super::ResourceManager::with_spares) says how they are made.
+    pub spares: SpareCounts,
     /// Whether nodes are watched.
     pub watch_nodes: bool,
     /// How long one call to the API server may take. 30 s.
     pub call_timeout: Duration,
     /// How it agrees with other resource managers of the cluster on who acts; `None` if there are none.
     pub leader_election: Option<LeaderElection>,
+}
+
+/// How many pods are made before anybody asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpareCounts {
+    /// How many are kept ready. None.
+    pub warm: usize,
+    /// How many more are made while workers are about to be lost, at most. 10.
+    pub max_replacements: usize,
+    /// After which time one too many goes. 30 s, as idle TaskManagers of Flink.
+    pub idle_timeout: Duration,
+}
+
+impl Default for SpareCounts {
+    fn default() -> Self {
+        Self {
+            warm: 0,
+            max_replacements: 10,
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl SpareCounts {
+    /// The options of the state machine; `None` if there are never any.
+    pub(super) fn options(self, template: &WorkerRequest, shape: &str) -> Option<SpareOptions> {
+        (self.warm > 0 || self.max_replacements > 0).then(|| SpareOptions {
+            template: Arc::new(template.clone()),
+            shape: shape.to_owned(),
+            warm: self.warm,
+            max_replacements: self.max_replacements,
+            idle_timeout: self.idle_timeout,
+        })
+    }
 }
 
 /// How a resource manager takes part in the election of a leader.
@@ -50,6 +88,7 @@ impl ResourceManagerOptions {
                 jitter_seed: rand::random(),
                 ..WorkersOptions::default()
             },
+            spares: SpareCounts::default(),
             watch_nodes: true,
             call_timeout: Duration::from_secs(30),
             leader_election: None,
@@ -76,6 +115,12 @@ impl ResourceManagerOptions {
         workers.registration_timeout =
             configuration.get(&resource_manager_options::TASK_MANAGER_REGISTRATION_TIMEOUT)?;
         workers.node_lost_timeout = configuration.get(&flink_k8s_options::NODE_LOST_TIMEOUT)?;
+        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        self.spares = SpareCounts {
+            warm: count(configuration.get(&flink_k8s_options::WARM_SPARES)?),
+            max_replacements: count(configuration.get(&flink_k8s_options::MAX_REPLACEMENTS)?),
+            idle_timeout: configuration.get(&resource_manager_options::TASK_MANAGER_TIMEOUT)?,
+        };
         self.watch_nodes = configuration.get(&flink_k8s_options::WATCH_NODES)?;
         self.node_name_label = configuration.get(&kubernetes_options::NODE_NAME_LABEL)?;
         Ok(self)

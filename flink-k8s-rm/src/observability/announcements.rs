@@ -41,6 +41,10 @@ pub(crate) enum Occurrence {
 pub(crate) enum Topic {
     /// Pods are created.
     ScalingUp,
+    /// Pods are created before anybody asks for them.
+    MakingSpares,
+    /// Spare pods become workers.
+    UsingSpares,
     /// Pods of workers that the JobManager gave back are deleted.
     ScalingDown,
     /// Requests wait because the JobManager may ask for too much.
@@ -58,7 +62,8 @@ pub(crate) enum Topic {
 impl Topic {
     fn reason(self) -> &'static str {
         match self {
-            Self::ScalingUp => "ScalingUp",
+            Self::ScalingUp | Self::UsingSpares => "ScalingUp",
+            Self::MakingSpares => "MakingSpares",
             Self::ScalingDown => "ScalingDown",
             Self::HeldBack => "RequestsHeldBack",
             Self::AtABound => "WorkerBoundReached",
@@ -70,7 +75,9 @@ impl Topic {
 
     fn is_bad_news(self) -> bool {
         match self {
-            Self::ScalingUp | Self::ScalingDown | Self::HeldBack => false,
+            Self::ScalingUp | Self::MakingSpares | Self::UsingSpares | Self::ScalingDown | Self::HeldBack => {
+                false
+            }
             Self::Failed(_) | Self::AtABound | Self::CreationFails(_) | Self::CannotStart(_) => true,
         }
     }
@@ -78,6 +85,8 @@ impl Topic {
     fn sentence(self, workers: &str, detail: &str) -> String {
         match self {
             Self::ScalingUp => format!("Creating the pods of {workers}"),
+            Self::MakingSpares => format!("Creating pods to have them ready: {workers}"),
+            Self::UsingSpares => format!("Having spares become {workers}: {detail}"),
             Self::ScalingDown => format!("Deleting the pods of {workers}: {detail}"),
             Self::HeldBack | Self::AtABound => format!("Not yet creating the pods of {workers}: {detail}"),
             Self::Failed(_) => format!("Lost {workers}: {detail}"),

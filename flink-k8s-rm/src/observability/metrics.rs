@@ -45,6 +45,7 @@ struct Inner {
     requests: Counter,
     releases: Counter,
     held_back: Counter,
+    spares_used: Counter,
     creates: Family<ResultLabel, Counter>,
     deletes: Family<ResultLabel, Counter>,
     failures: Family<CauseLabel, Counter>,
@@ -136,6 +137,7 @@ impl Metrics {
             requests: Counter::default(),
             releases: Counter::default(),
             held_back: Counter::default(),
+            spares_used: Counter::default(),
             creates: Family::default(),
             deletes: Family::default(),
             failures: Family::default(),
@@ -200,6 +202,10 @@ impl Metrics {
 
     pub(crate) fn worker_held_back(&self) {
         self.0.held_back.inc();
+    }
+
+    pub(crate) fn spare_used(&self) {
+        self.0.spares_used.inc();
     }
 
     pub(crate) fn create_ended(&self, result: CallResult) {
@@ -271,6 +277,11 @@ impl Inner {
             "held_back_requests",
             "Requests that were held back when they came",
             self.held_back.clone(),
+        );
+        registry.register(
+            "spares_used",
+            "Requests for which a spare pod was there",
+            self.spares_used.clone(),
         );
         registry.register("pod_creates", "Attempts to create a pod", self.creates.clone());
         registry.register("pod_deletes", "Attempts to delete a pod", self.deletes.clone());

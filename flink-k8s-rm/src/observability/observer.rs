@@ -47,7 +47,7 @@ impl Observer {
     }
 
     /// Takes note of an event before the state machine gets it.
-    pub(crate) fn event(&mut self, event: &Event, now: Moment) {
+    pub(crate) fn event(&mut self, event: &Event, workers: &Workers, now: Moment) {
         self.touched.clear();
         match event {
             Event::WorkerRequested(request) => {
@@ -67,10 +67,10 @@ impl Observer {
             }
             Event::PodsRelisted(pods) => {
                 self.metrics.pods_listed();
-                self.touched.extend(pods.iter().map(|pod| pod.name.clone()));
+                self.touched.extend(pods.iter().map(|pod| workers.worker_of(pod)));
             }
-            Event::PodChanged(pod) => self.touched.push(pod.name.clone()),
-            Event::PodGone { name, .. } => self.touched.push(name.clone()),
+            Event::PodChanged(pod) => self.touched.push(workers.worker_of(pod)),
+            Event::PodGone { name, .. } => self.touched.push(workers.worker_in(name).clone()),
             Event::CreateSucceeded(pod) => {
                 self.metrics.create_ended(CallResult::Success);
                 self.touched.push(pod.name.clone());
@@ -90,6 +90,15 @@ impl Observer {
                 self.metrics.delete_ended(result_of(failure));
                 self.touched.push(name.clone());
             }
+            Event::SpareAssigned(name) => self.touched.push(name.clone()),
+            Event::SpareNotAssigned { name, failure } => {
+                self.tell(
+                    Topic::CreationFails(FailureCause::SpareNotAssigned),
+                    name,
+                    failure.message().to_owned(),
+                );
+                self.touched.push(name.clone());
+            }
             // These are about all workers, or about time; whom they concern the actions say.
             _ => {}
         }
@@ -103,6 +112,15 @@ impl Observer {
                 Action::CreatePod(request) => {
                     self.tell(Topic::ScalingUp, &request.name, String::new());
                     self.touched.push(request.name.clone());
+                }
+                Action::CreateSpare(request) => {
+                    self.tell(Topic::MakingSpares, &request.name, String::new());
+                    self.touched.push(request.name.clone());
+                }
+                Action::AssignSpare(order) if !order.is_marked => {
+                    self.metrics.spare_used();
+                    self.tell(Topic::UsingSpares, &order.worker, format!("pod {}", order.pod));
+                    self.touched.extend([order.worker.clone(), order.pod.clone()]);
                 }
                 Action::DeletePod { name, why, .. } => {
                     // The JobManager says it by a release, so there is no news of it.
@@ -274,7 +292,8 @@ impl Situation {
                 WorkerState::Waiting
             }
             Self::HeldBack | Self::NoPlaceLeft { .. } => WorkerState::HeldBack,
-            Self::BeingCreated => WorkerState::Creating,
+            Self::BeingCreated | Self::BeingAssigned { .. } => WorkerState::Creating,
+            Self::Spare => WorkerState::Spare,
             Self::ApiServerPause { .. }
             | Self::StartsPaused { .. }
             | Self::AwaitsTrial { .. }

@@ -70,6 +70,7 @@ fn of_worker(status: &WorkerStatus, now: Timestamp) -> WorkerReport {
     worker.why.clone_from(&status.reason);
     status.demand.clone_into(&mut worker.demand);
     worker.cause = status.cause.map(|cause| cause.name().to_owned());
+    worker.spare_pod.clone_from(&status.spare_pod);
     worker.node.clone_from(&status.node);
     worker.pod_uid.clone_from(&status.uid);
     worker.create_failures = status.create_failures;

@@ -75,7 +75,7 @@ impl RestSource {
         options.job_manager = job_manager_address(configuration)?;
         let runners = RunnerClient::new(token)?;
         Ok(Self::new(options, rest, workers, runners, move |name| {
-            named(request.clone(), name)
+            request.clone().named(name)
         }))
     }
 }
@@ -87,17 +87,6 @@ fn job_manager_address(
     let port = configuration.get(&common_options::JOB_MANAGER_RPC_PORT)?;
     let host = configuration.find(&common_options::JOB_MANAGER_RPC_ADDRESS)?;
     Ok(host.map(|host| JobManagerAddress { host, port }))
-}
-
-/// The same worker under another name.
-fn named(mut request: WorkerRequest, name: PodName) -> WorkerRequest {
-    for (key, value) in &mut request.dynamic_properties {
-        if key == common_options::TASK_MANAGER_RESOURCE_ID.key {
-            name.as_str().clone_into(value);
-        }
-    }
-    request.name = name;
-    request
 }
 
 #[cfg(test)]
@@ -118,19 +107,5 @@ mod tests {
             configuration.setting(key).unwrap().text,
             format!("env:A,secret:b,key:c;{ours}")
         );
-    }
-
-    #[test]
-    fn each_worker_has_its_own_name_in_flink_too() {
-        let mut configuration = FlinkConfiguration::new();
-        configuration.set("taskmanager.memory.process.size", "1728m", Origin::CommandLine);
-        let request = WorkerRequest::from_configuration("a-taskmanager-1-1".parse().unwrap(), &configuration);
-        let request = named(request.unwrap(), "a-taskmanager-1-2".parse().unwrap());
-        assert_eq!(request.name.as_str(), "a-taskmanager-1-2");
-        let id = (
-            "taskmanager.resource-id".to_owned(),
-            "a-taskmanager-1-2".to_owned(),
-        );
-        assert!(request.dynamic_properties.contains(&id));
     }
 }

@@ -223,6 +223,11 @@ impl World {
     fn carry_out(&mut self, process: u64, action: Action) -> Option<Event> {
         match action {
             Action::CreatePod(request) => return self.create(process, &request),
+            Action::CreateSpare(_) | Action::PrepareSpares | Action::AssignSpare(_) => {
+                self.violated(Invariant::CreatesOnlyWhatIsWanted, || {
+                    "makes spares, of which there are none here".to_owned()
+                });
+            }
             Action::DeletePod { name, uid, how, .. } => {
                 self.check_deletion(process, &name, &uid);
                 self.call(process, CallKind::Delete { name, uid, how });
@@ -391,7 +396,8 @@ impl World {
             ChangeKind::Applied => self.tell(process, Event::PodChanged(observation)),
             ChangeKind::Deleted if self.plant == Some(Plant::DropsPodGone) => {}
             ChangeKind::Deleted => {
-                let PodObservation { name, uid, .. } = observation;
+                let name = observation.pod_name().clone();
+                let uid = observation.uid;
                 self.tell(process, Event::PodGone { name, uid });
             }
         }

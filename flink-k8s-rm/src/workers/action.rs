@@ -7,6 +7,7 @@ use flink_k8s_core::pod_name::PodName;
 
 use super::pod_observation::PodObservation;
 use super::reason::Farewell;
+use super::spares::SpareOrder;
 use super::{Moment, WorkerRequest};
 
 /// Something to do. Each call is answered by exactly one event.
@@ -15,11 +16,21 @@ use super::{Moment, WorkerRequest};
 pub enum Action {
     /// Create the pod of this request; answer with [`Event::CreateSucceeded`](super::Event::CreateSucceeded) or [`Event::CreateFailed`](super::Event::CreateFailed).
     CreatePod(Arc<WorkerRequest>),
+    /// Create a pod like that of this request, which waits until it is told to run a worker; answer as to
+    /// [`CreatePod`](Self::CreatePod).
+    CreateSpare(Arc<WorkerRequest>),
+    /// Find out how to give orders to spares; answer with [`Event::SparesPrepared`](super::Event::SparesPrepared).
+    PrepareSpares,
+    /// Have a spare become a worker; answer with [`Event::SpareAssigned`](super::Event::SpareAssigned) or
+    /// [`Event::SpareNotAssigned`](super::Event::SpareNotAssigned).
+    AssignSpare(SpareOrder),
     /// Delete this pod and no other of its name; answer with [`Event::DeleteSucceeded`](super::Event::DeleteSucceeded) or
     /// [`Event::DeleteFailed`](super::Event::DeleteFailed).
     DeletePod {
-        /// Its name.
+        /// The name of its worker, with which to answer.
         name: PodName,
+        /// The name of the pod itself.
+        pod: PodName,
         /// Its uid.
         uid: Uid,
         /// Why it goes.

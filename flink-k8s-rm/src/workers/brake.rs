@@ -162,6 +162,11 @@ impl Brake {
         }
     }
 
+    /// Whether workers failed to start, and none has proved yet that they do start.
+    pub(super) fn is_engaged(&self) -> bool {
+        self.engaged.is_some()
+    }
+
     /// What is in the way of a start.
     pub(super) fn obstacle(&self, now: Moment) -> Option<Braked> {
         let engaged = self.engaged.as_ref()?;
@@ -180,6 +185,12 @@ impl Brake {
         let ends = [engaged.until, engaged.next_batch];
         let ends = ends.into_iter().filter(|at| *at > now);
         ends.chain(self.proven_at()).min()
+    }
+
+    /// When the failures are forgotten if nobody wants a worker meanwhile.
+    pub(super) fn forgotten_at(&self) -> Option<Moment> {
+        let engaged = self.engaged.as_ref()?;
+        engaged.trials.is_empty().then(|| engaged.until + FORGOTTEN_AFTER)
     }
 
     fn proven_at(&self) -> Option<Moment> {

@@ -67,6 +67,11 @@ impl<R: Copy + Ord> CallBudget<R> {
         self.queue.first_key_value().map(|(_, worker)| worker)
     }
 
+    /// The first in the queue for whom this holds.
+    pub(super) fn find_waiting(&self, mut holds: impl FnMut(&PodName) -> bool) -> Option<&PodName> {
+        self.queue.values().find(|worker| holds(worker))
+    }
+
     pub(super) fn is_queued(&self, worker: &PodName) -> bool {
         self.queued.contains_key(worker)
     }

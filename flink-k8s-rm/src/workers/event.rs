@@ -25,7 +25,7 @@ pub enum Event {
     PodChanged(PodObservation),
     /// A pod is gone.
     PodGone {
-        /// Its name.
+        /// The name of the pod itself.
         name: PodName,
         /// Its uid; another pod of that name is not meant.
         uid: Uid,
@@ -43,6 +43,17 @@ pub enum Event {
     DeleteSucceeded(PodName),
     /// [`Action::DeletePod`](super::Action::DeletePod) failed, or its answer was lost.
     DeleteFailed {
+        /// The worker.
+        name: PodName,
+        /// How.
+        failure: CallFailure,
+    },
+    /// Whether orders can be given to spares, as [`Action::PrepareSpares`](super::Action::PrepareSpares) found out.
+    SparesPrepared(bool),
+    /// [`Action::AssignSpare`](super::Action::AssignSpare): the spare runs this worker.
+    SpareAssigned(PodName),
+    /// [`Action::AssignSpare`](super::Action::AssignSpare) failed, or its answer was lost.
+    SpareNotAssigned {
         /// The worker.
         name: PodName,
         /// How.
@@ -91,6 +102,13 @@ pub enum CallFailure {
 }
 
 impl CallFailure {
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Transient { message, .. } | Self::Permanent { message, .. } => message,
+        }
+    }
+
     /// Its kind.
     pub fn cause(&self) -> FailureCause {
         match self {

@@ -30,15 +30,18 @@ pub enum WorkerLife {
 impl Workers {
     /// Every worker, ordered by name; `None` before the existing pods are known.
     pub fn facts(&self) -> Option<Vec<WorkerFacts>> {
-        let facts = self.by_name.iter().map(|(name, worker)| {
+        let workers = self.by_name.iter().filter(|(_, worker)| !worker.is_spare);
+        let facts = workers.map(|(name, worker)| {
             let pod = worker.pod.as_ref().map(|pod| &pod.observation);
             let life = match worker.demand {
                 Demand::Lost { .. } => WorkerLife::Lost,
                 Demand::Released { .. } => WorkerLife::Leaving,
-                Demand::Requested | Demand::Adopted if pod.is_some_and(|pod| pod.is_being_deleted) => {
+                Demand::Requested | Demand::Adopted | Demand::Spare
+                    if pod.is_some_and(|pod| pod.is_being_deleted) =>
+                {
                     WorkerLife::Leaving
                 }
-                Demand::Requested | Demand::Adopted => WorkerLife::Wanted,
+                Demand::Requested | Demand::Adopted | Demand::Spare => WorkerLife::Wanted,
             };
             WorkerFacts {
                 name: name.clone(),

@@ -42,6 +42,8 @@ pub enum FailureCause {
     DeletedByOthers,
     /// The JobManager gave it up because it did not register in time.
     NotRegistered,
+    /// A spare pod did not become the worker.
+    SpareNotAssigned,
     /// The namespace's quota is used up.
     QuotaExhausted,
     /// We may not create the pod, or an admission controller refused it.
@@ -58,7 +60,7 @@ pub enum FailureCause {
 
 impl FailureCause {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Unschedulable,
         Self::ImageUnavailable,
         Self::ContainerNotCreated,
@@ -71,6 +73,7 @@ impl FailureCause {
         Self::NodeLost,
         Self::DeletedByOthers,
         Self::NotRegistered,
+        Self::SpareNotAssigned,
         Self::QuotaExhausted,
         Self::Forbidden,
         Self::Invalid,
@@ -94,6 +97,7 @@ impl FailureCause {
             Self::NodeLost => "node-lost",
             Self::DeletedByOthers => "deleted-by-others",
             Self::NotRegistered => "not-registered",
+            Self::SpareNotAssigned => "spare-not-assigned",
             Self::QuotaExhausted => "quota-exhausted",
             Self::Forbidden => "forbidden",
             Self::Invalid => "invalid",
@@ -210,6 +214,7 @@ impl fmt::Display for FailureCause {
             Self::NodeLost => "its node is lost",
             Self::DeletedByOthers => "deleted by somebody else",
             Self::NotRegistered => "it did not register with the JobManager in time",
+            Self::SpareNotAssigned => "a spare did not become the worker",
             Self::QuotaExhausted => "the namespace's quota is used up",
             Self::Forbidden => "creating it is forbidden",
             Self::Invalid => "it is invalid",

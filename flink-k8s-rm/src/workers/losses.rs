@@ -45,7 +45,10 @@ impl Workers {
         }
         if matches!(stage, PodStage::Running) && worker.running_since.is_none() {
             worker.running_since = Some(now);
-            self.starts.brake.running(name, now);
+            if !worker.is_spare {
+                // That a spare runs says nothing of the JVM.
+                self.starts.brake.running(name, now);
+            }
         }
         let trouble = FailureCause::of_stage(stage);
         if let Some(cause) = trouble.filter(|cause| worker.trouble != Some(*cause)) {
@@ -74,7 +77,7 @@ impl Workers {
             return;
         }
         self.starts.brake.went(name);
-        if is_proven {
+        if is_proven && !worker.is_spare {
             self.starts.replacement_is_due(now);
         }
     }

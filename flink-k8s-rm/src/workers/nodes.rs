@@ -64,6 +64,12 @@ impl Nodes {
         }
     }
 
+    /// Who has a pod on this node.
+    pub(super) fn workers_on(&self, node: &str) -> Vec<PodName> {
+        let workers = self.workers.get(node);
+        workers.into_iter().flatten().cloned().collect()
+    }
+
     /// When the next silent node counts as lost.
     pub(super) fn due(&self) -> Option<Moment> {
         self.due.first().map(|(at, _)| *at)
@@ -127,6 +133,7 @@ impl Workers {
             Health::Well | Health::LostSince(_) => None,
         };
         self.nodes.set(&node.name, health, node.farewell, lost_at);
+        self.recount_spares_on(Some(&node.name));
     }
 
     /// Takes note that a node is gone. It is as lost as one that is silent: its pods go, but when is for
@@ -163,6 +170,7 @@ impl Workers {
     pub(super) fn nodes_unknown(&mut self) {
         self.nodes.unwell.clear();
         self.nodes.due.clear();
+        self.recount_spares_on(None);
     }
 
     /// Gives up the workers on nodes that have been silent for too long.
@@ -183,7 +191,7 @@ impl Workers {
         let Some(worker) = self.by_name.get_mut(name) else {
             return;
         };
-        let is_wanted = matches!(worker.demand, Demand::Requested | Demand::Adopted);
+        let is_wanted = matches!(worker.demand, Demand::Requested | Demand::Adopted | Demand::Spare);
         if let Some(pod) = &mut worker.pod {
             pod.delete_due = now;
         }

@@ -1,6 +1,9 @@
 //! The delays and limits of the state machine.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::WorkerRequest;
 
 /// Delays and limits of [`Workers`](super::Workers); each has a default.
 ///
@@ -27,6 +30,8 @@ pub struct WorkersOptions {
     pub jitter_seed: u64,
     /// The largest number of pods, counting those that are on their way out; `None` sets no bound.
     pub max_workers: Option<usize>,
+    /// Pods that are made before anybody asks for them; `None` makes none.
+    pub spares: Option<SpareOptions>,
     /// Workers that may fail to start within a minute, before a pause. 10, as in Flink.
     pub max_start_failures: usize,
     /// The first pause after that; each further one is twice as long, up to `longest_retry`. 3 s, as in
@@ -62,6 +67,21 @@ pub struct WorkersOptions {
     pub unknown_demand_patience: Duration,
 }
 
+/// How many spares there are, and what they are like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpareOptions {
+    /// The request that they could serve. The names of spares begin with its name.
+    pub template: Arc<WorkerRequest>,
+    /// What their pods are like, as their label says; those of another shape are of no use.
+    pub shape: String,
+    /// How many are kept ready.
+    pub warm: usize,
+    /// How many more are made while workers are about to be lost, at most.
+    pub max_replacements: usize,
+    /// After which time one too many goes.
+    pub idle_timeout: Duration,
+}
+
 impl Default for WorkersOptions {
     fn default() -> Self {
         Self {
@@ -72,6 +92,7 @@ impl Default for WorkersOptions {
             longest_retry: Duration::from_secs(30),
             jitter_seed: 0,
             max_workers: None,
+            spares: None,
             max_start_failures: 10,
             start_retry_interval: Duration::from_secs(3),
             proven_after: Duration::from_secs(30),

@@ -1,6 +1,7 @@
 //! What the resource manager reads from a pod.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_client::diagnosis::ProgramFailure;
@@ -8,6 +9,8 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::{InvalidPodName, PodName};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+use super::spare_mark::{NotASpare, SpareMark};
 
 /// The container that runs the TaskManager; sidecars have other names.
 pub const MAIN_CONTAINER: &str = "flink-main-container";
@@ -17,8 +20,11 @@ const KEPT_LINES: usize = 40;
 /// A TaskManager pod as the API server showed it, reduced to what decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodObservation {
-    /// Its name, which is also the TaskManager's resource id.
+    /// The name of its worker, which is also the TaskManager's resource id: the pod's own, unless the pod was a spare
+    /// and has become a worker.
     pub name: PodName,
+    /// What is known of it as a spare, if it was made as one.
+    pub spare: Option<Arc<SpareMark>>,
     /// Its uid; another pod of the same name has another.
     pub uid: Uid,
     /// How far it got.
@@ -94,6 +100,14 @@ pub enum NotAWorkerPod {
         "pod {0} carries a TaskManager's labels, but its name does not end in -taskmanager-<attempt>-<index>"
     )]
     ForeignName(PodName),
+    /// It was made as a spare, and what it became cannot be read.
+    #[error("spare pod {pod} cannot be taken for what it became")]
+    Spare {
+        /// The pod.
+        pod: PodName,
+        /// Why.
+        source: NotASpare,
+    },
 }
 
 impl PodObservation {
@@ -109,13 +123,20 @@ impl PodObservation {
             .as_deref()
             .ok_or(NotAWorkerPod::Incomplete("name"))?
             .parse()?;
-        if name.task_manager_attempt().is_none() {
+        let spare = match SpareMark::read(&name, metadata) {
+            Ok(spare) => spare,
+            Err(source) => return Err(NotAWorkerPod::Spare { pod: name, source }),
+        };
+        let worker = spare.as_ref().map_or(Some(&name), |spare| spare.worker());
+        if worker.is_some_and(|worker| worker.task_manager_attempt().is_none()) {
             return Err(NotAWorkerPod::ForeignName(name));
         }
+        let name = worker.cloned().unwrap_or(name);
         let uid = metadata.uid.as_ref().ok_or(NotAWorkerPod::Incomplete("uid"))?;
         let status = pod.status.as_ref();
         Ok(Self {
             name,
+            spare: spare.map(Arc::new),
             uid: Uid::new(uid),
             stage: status.map_or(PodStage::Unscheduled { unschedulable: None }, PodStage::read),
             is_being_deleted: metadata.deletion_timestamp.is_some(),
@@ -133,6 +154,7 @@ impl PodObservation {
     pub fn new(name: PodName, uid: Uid, stage: PodStage) -> Self {
         Self {
             name,
+            spare: None,
             uid,
             stage,
             is_being_deleted: false,
@@ -141,6 +163,11 @@ impl PodObservation {
             ip: None,
             created_at: None,
         }
+    }
+
+    /// The name of the pod itself.
+    pub fn pod_name(&self) -> &PodName {
+        self.spare.as_ref().map_or(&self.name, |spare| &spare.pod)
     }
 
     /// Whether the pod has a node and has not ended.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use flink_k8s_core::pod_name::PodName;
+
 use super::failure_cause::FailureCause;
 use super::pod_observation::Termination;
 
@@ -60,6 +62,13 @@ pub enum Situation {
     },
     /// The API server was asked to create the pod and has not answered yet.
     BeingCreated,
+    /// A spare pod is told to become this worker.
+    BeingAssigned {
+        /// The pod.
+        spare: PodName,
+    },
+    /// The pod waits for a worker to run.
+    Spare,
     /// Creating the pod failed and is going to be repeated.
     BackingOff {
         /// How often it has failed in a row.
@@ -135,6 +144,16 @@ pub enum Farewell {
         /// For how long it has been silent.
         silent_for: Duration,
     },
+    /// It was a spare.
+    SpareGivenUp {
+        /// Why it is given up.
+        reason: &'static str,
+    },
+    /// The spare pod in which it should run does not run it.
+    NotAssigned {
+        /// What its runner says.
+        message: String,
+    },
     /// Somebody deleted its pod, which was still there long after its grace period.
     NeverEnded,
     /// Its pod was on its way out when the resource manager first saw it.
@@ -169,6 +188,8 @@ impl Situation {
             | Self::Queued
             | Self::NoPlaceLeft { .. }
             | Self::BeingCreated
+            | Self::BeingAssigned { .. }
+            | Self::Spare
             | Self::PredecessorMustGo
             | Self::NotSeenYet
             | Self::Running
@@ -187,7 +208,10 @@ impl Farewell {
             Self::Refused { cause, .. } => Some(*cause),
             Self::NotRegistered { .. } => Some(FailureCause::NotRegistered),
             Self::NodeLost { .. } | Self::NeverEnded => Some(FailureCause::NodeLost),
-            Self::Released | Self::JobManagerRestarted | Self::FoundLeaving => None,
+            Self::NotAssigned { .. } => Some(FailureCause::SpareNotAssigned),
+            Self::Released | Self::JobManagerRestarted | Self::FoundLeaving | Self::SpareGivenUp { .. } => {
+                None
+            }
         }
     }
 }
@@ -239,6 +263,8 @@ impl fmt::Display for Situation {
                 rounded(*left)
             ),
             Self::BeingCreated => formatter.write_str("being created"),
+            Self::BeingAssigned { spare } => write!(formatter, "spare pod {spare} is told to become it"),
+            Self::Spare => formatter.write_str("ready to become the next TaskManager"),
             Self::BackingOff {
                 failures,
                 left,
@@ -291,6 +317,10 @@ impl fmt::Display for Farewell {
                 "node {node} has not answered for {} and is taken for dead",
                 rounded(*silent_for)
             ),
+            Self::SpareGivenUp { reason } => write!(formatter, "the spare is given up: {reason}"),
+            Self::NotAssigned { message } => {
+                write!(formatter, "the spare pod does not run it: {message}")
+            }
             Self::NeverEnded => formatter.write_str(
                 "somebody deleted the pod, and it has not ended long after its grace period; its node may be \
                  dead",

@@ -39,6 +39,8 @@ enum Importance {
     Recovery,
     /// It is one more.
     Growth,
+    /// Nobody asked for it.
+    Spare,
 }
 
 impl Starts {
@@ -132,6 +134,23 @@ impl Starts {
         (!worker.may_have_pod()).then_some(Situation::NoPlaceLeft { max_workers })
     }
 
+    /// How many pods may still be made, not counting those that wait.
+    pub(super) fn places_left(&self) -> usize {
+        let max = self.max_workers.unwrap_or(usize::MAX);
+        max.saturating_sub(self.existing)
+    }
+
+    /// By how many pods the bound is exceeded if this many more are made.
+    pub(super) fn excess_with(&self, more: usize) -> usize {
+        let max = self.max_workers.unwrap_or(usize::MAX);
+        (self.existing + more).saturating_sub(max)
+    }
+
+    /// The first of those that wait for which this holds.
+    pub(super) fn first_waiting(&self, holds: impl FnMut(&PodName) -> bool) -> Option<&PodName> {
+        self.calls.find_waiting(holds)
+    }
+
     /// When an obstacle may be gone although nothing happened.
     pub(super) fn due(&self, now: Moment) -> Option<Moment> {
         self.calls.first()?;
@@ -142,6 +161,8 @@ impl Starts {
     fn importance(worker: &Worker) -> Importance {
         if worker.may_have_pod() {
             Importance::Unfinished
+        } else if worker.is_spare {
+            Importance::Spare
         } else if worker.is_replacement {
             Importance::Recovery
         } else {
@@ -159,6 +180,12 @@ impl Workers {
         let Some(request) = worker.request.clone() else {
             return;
         };
+        if self.take_spare(name, &request, now, actions) {
+            return;
+        }
+        let Some(worker) = self.by_name.get_mut(name) else {
+            return;
+        };
         if let Some(refusal) = self.starts.refusals.obstacle(&request, now) {
             worker.not_before = refusal.until;
             worker.is_like_refused = true;
@@ -170,12 +197,18 @@ impl Workers {
             return;
         }
         self.starts.calls.take(name);
-        self.starts.brake.started(name, now);
+        if !worker.is_spare {
+            self.starts.brake.started(name, now);
+        }
         let patience = self.options.longest_retry;
         self.starts.refusals.asked(&request, patience, now);
         worker.call = Some(Call::Create);
         (worker.has_predecessor, worker.is_like_refused) = (false, false);
-        actions.push(Action::CreatePod(request));
+        actions.push(if worker.is_spare {
+            Action::CreateSpare(request)
+        } else {
+            Action::CreatePod(request)
+        });
     }
 
     /// Who can be created now, of those that wait.
@@ -331,7 +364,10 @@ impl Workers {
             let until = now + self.back_off.delay(name.as_str(), u32::MAX);
             self.starts.refusals.refused(request, until, (cause, &message));
         }
-        if worker.demand == Demand::Requested {
+        if worker.demand == Demand::Spare {
+            let farewell = Farewell::Refused { cause, message };
+            self.spare_failed(name, farewell, now);
+        } else if worker.demand == Demand::Requested {
             let farewell = Farewell::Refused { cause, message };
             let (told_at, told) = (now, farewell.clone());
             worker.set_demand(Demand::Lost { told_at, farewell }, now);

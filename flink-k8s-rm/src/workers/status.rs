@@ -11,9 +11,12 @@ use super::worker::{Demand, Worker};
 /// One worker as status pages show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerStatus {
-    /// Its name, which is also the name of its pod.
+    /// Its name; also that of its pod, unless `spare_pod` says otherwise.
     pub name: String,
-    /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`.
+    /// The spare pod in which it runs.
+    pub spare_pod: Option<String>,
+    /// What the JobManager wants: `requested`, `adopted`, `lost` or `released`; `spare` for a pod that no worker
+    /// runs in yet.
     pub demand: &'static str,
     /// How far it got, in one word.
     pub state: WorkerState,
@@ -53,15 +56,22 @@ impl WorkerStatus {
         let observation = worker.pod.as_ref().map(|pod| &pod.observation);
         Self {
             name: name.to_owned(),
+            spare_pod: worker.spare_pod().map(ToString::to_string),
             demand: match worker.demand {
                 Demand::Requested => "requested",
                 Demand::Adopted => "adopted",
+                Demand::Spare => "spare",
                 Demand::Lost { .. } => "lost",
                 Demand::Released { .. } => "released",
             },
             state: situation.state(),
             state_seconds: now.since(worker.since).as_secs(),
-            reason: situation.to_string(),
+            reason: match worker.spare_pod() {
+                Some(spare) if *situation == Situation::Running => {
+                    format!("{situation} in spare pod {spare}")
+                }
+                _ => situation.to_string(),
+            },
             since_seconds: now.since(worker.since).as_secs(),
             uid: observation.map(|pod| pod.uid.to_string()),
             node: observation.and_then(|pod| pod.node.clone()),

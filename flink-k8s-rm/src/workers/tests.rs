@@ -8,6 +8,7 @@ mod dying_nodes;
 mod failing;
 mod lagging_watch;
 mod recovery;
+mod spares;
 
 const NAME: &str = "orders-taskmanager-1-1";
 
@@ -65,6 +66,10 @@ impl World {
 fn described(action: &Action) -> Option<String> {
     match action {
         Action::CreatePod(request) => Some(format!("create {}", request.name)),
+        Action::CreateSpare(request) => Some(format!("create spare {}", request.name)),
+        Action::PrepareSpares => Some("prepare spares".to_owned()),
+        Action::AssignSpare(order) if order.is_marked => Some(format!("assign {} again", order.worker)),
+        Action::AssignSpare(order) => Some(format!("assign {} to {}", order.worker, order.pod)),
         Action::DeletePod {
             name,
             uid,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::pod_name::PodName;
 
 use super::failure_cause::FailureCause;
 use super::options::WorkersOptions;
@@ -48,6 +49,14 @@ pub(super) struct Worker {
     pub(super) is_counted_as_recovered: bool,
     /// When this worker is looked at again although nothing happened.
     pub(super) due: Option<Moment>,
+    /// Whether its pod was not made for a request, and no worker runs in it.
+    pub(super) is_spare: bool,
+    /// Whether a spare may become it, as far as is known.
+    pub(super) is_like_spares: bool,
+    /// As what it is counted among those that concern spares.
+    pub(super) counted_as: CountedAs,
+    /// The spare pod under which it is registered with the spares.
+    pub(super) backed_by: Option<PodName>,
     /// Whether it was requested in place of a worker that was lost.
     pub(super) is_replacement: bool,
     /// Whether it waits because the like of it was refused.
@@ -64,6 +73,22 @@ pub(super) struct Worker {
     pub(super) trouble: Option<FailureCause>,
 }
 
+/// How a worker bears on the number of spares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum CountedAs {
+    Nothing,
+    /// It waits for a pod, and a spare would do.
+    WaitingLikeSpares,
+    /// It waits for a pod of its own.
+    WaitingForAnother,
+    /// It runs, and is about to be lost.
+    Endangered,
+    /// It is a spare.
+    Spare,
+    /// It was a spare, and its place is free in a moment.
+    SpareThatGoes,
+}
+
 /// What the JobManager wants of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
@@ -71,6 +96,8 @@ pub(super) enum Demand {
     Requested,
     /// It did not ask us, but it was told of the pod and has not released it.
     Adopted,
+    /// Nothing: the JobManager does not know of it. It is kept for a later request.
+    Spare,
     /// It was told that the worker is lost, and has not answered by releasing it.
     Lost { told_at: Moment, farewell: Farewell },
     /// It does not want it, or does not know it.
@@ -105,6 +132,10 @@ pub(super) enum Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Create,
+    /// A spare is told to become this worker, as it was requested.
+    Assign(Arc<WorkerRequest>),
+    /// A spare that became this worker in an earlier life of ours is told so again.
+    AssignAgain,
     Delete(Uid),
 }
 
@@ -151,7 +182,31 @@ impl Worker {
         };
         Self {
             is_recovered: true,
+            is_like_spares: true,
             ..Self::with_demand(demand, now)
+        }
+    }
+
+    /// A spare of which only the pod is known.
+    pub(super) fn found_spare(observation: &PodObservation, now: Moment) -> Self {
+        let found = Self::found(observation, now);
+        Self {
+            is_recovered: false,
+            is_spare: true,
+            demand: match found.demand {
+                Demand::Adopted => Demand::Spare,
+                other => other,
+            },
+            ..found
+        }
+    }
+
+    /// A spare that is to be made.
+    pub(super) fn new_spare(request: Arc<WorkerRequest>, now: Moment) -> Self {
+        Self {
+            request: Some(request),
+            is_spare: true,
+            ..Self::with_demand(Demand::Spare, now)
         }
     }
 
@@ -174,6 +229,10 @@ impl Worker {
             held_as: None,
             is_counted_as_recovered: false,
             due: None,
+            is_spare: false,
+            is_like_spares: false,
+            counted_as: CountedAs::Nothing,
+            backed_by: None,
             is_replacement: false,
             is_like_refused: false,
             node: None,
@@ -187,6 +246,13 @@ impl Worker {
     /// Whether a pod of this name that exists, or appears, has to go.
     pub(super) fn pod_must_go(&self) -> bool {
         self.has_predecessor || matches!(self.demand, Demand::Lost { .. } | Demand::Released { .. })
+    }
+
+    /// The spare pod in which it runs, or is about to.
+    pub(super) fn spare_pod(&self) -> Option<&PodName> {
+        let pod = &self.pod.as_ref()?.observation;
+        let spare = pod.spare.as_ref().filter(|_| !self.is_spare)?;
+        Some(&spare.pod)
     }
 
     /// Whether something of the worker may exist in Kubernetes.
@@ -329,7 +395,7 @@ impl Worker {
             return None;
         }
         match self.demand {
-            Demand::Requested | Demand::Adopted => {
+            Demand::Requested | Demand::Adopted | Demand::Spare => {
                 let farewell = Farewell::DeletedByOthers;
                 self.set_demand(
                     Demand::Released {
@@ -396,8 +462,8 @@ impl Worker {
         }
         match &self.demand {
             Demand::Requested if self.held_as.is_some() => Step::Rest,
-            Demand::Requested if now < self.not_before => Step::LookAgain(self.not_before),
-            Demand::Requested => Step::Create,
+            Demand::Requested | Demand::Spare if now < self.not_before => Step::LookAgain(self.not_before),
+            Demand::Requested | Demand::Spare => Step::Create,
             Demand::Adopted => Step::Bury(Farewell::DeletedByOthers),
             Demand::Lost { told_at, farewell } => {
                 let until = *told_at + options.mourning;
@@ -417,7 +483,11 @@ impl Worker {
             Demand::Lost { farewell, .. } | Demand::Released { farewell } => {
                 return Situation::Leaving(farewell.clone());
             }
-            Demand::Requested | Demand::Adopted => {}
+            Demand::Requested | Demand::Adopted | Demand::Spare => {}
+        }
+        if let (Some(Call::Assign(_)), Some(pod)) = (&self.call, &self.pod) {
+            let spare = pod.observation.pod_name().clone();
+            return Situation::BeingAssigned { spare };
         }
         if self.has_predecessor {
             return Situation::PredecessorMustGo;
@@ -448,6 +518,7 @@ impl Worker {
                 cause: FailureCause::of_stage(&pod.observation.stage),
                 message: waiting.clone(),
             },
+            PodStage::Running if self.is_spare => Situation::Spare,
             PodStage::Running => Situation::Running,
             PodStage::Terminated(termination) => {
                 Situation::Leaving(Farewell::Terminated(termination.clone()))

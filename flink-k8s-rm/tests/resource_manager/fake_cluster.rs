@@ -292,6 +292,21 @@ impl State {
         self.announce(&PodEvent::Applied(Box::new(pod)));
     }
 
+    /// Says whether there is such a pod.
+    fn annotate(&mut self, name: &str, uid: &str, annotations: &BTreeMap<String, String>) -> bool {
+        let meant = self.pods.get_mut(name);
+        let Some(pod) = meant.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)) else {
+            return false;
+        };
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .extend(annotations.clone());
+        let event = PodEvent::Applied(Box::new(pod.clone()));
+        self.announce(&event);
+        true
+    }
+
     fn remove(&mut self, name: &str) {
         if let Some(pod) = self.pods.remove(name) {
             self.announce(&PodEvent::Deleted(Box::new(pod)));
@@ -553,6 +568,15 @@ impl KubeClient for FakeCluster {
         _: &BTreeMap<String, String>,
     ) -> Result<(), AnnotateError> {
         unimplemented!("a resource manager writes nothing on Deployments")
+    }
+
+    async fn annotate_pod(
+        &self,
+        pod: &PodName,
+        uid: &Uid,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<bool, AnnotateError> {
+        Ok(self.state().annotate(pod.as_str(), uid.as_str(), annotations))
     }
 
     async fn delete_deployment(&self, _: &ClusterId, _: &Uid) -> Result<(), DeleteError> {

@@ -13,12 +13,15 @@ use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use flink_k8s_rm::workers::{
     Action, CallFailure, Deletion, Event, FailureCause, Farewell, Moment, News, NodeObservation,
-    PodObservation, PodStage, Termination, Workers, WorkersOptions,
+    PodObservation, PodStage, SpareMark, SpareOptions, SpareOrder, Termination, Workers, WorkersOptions,
 };
 use proptest::prelude::*;
 
 const NAMES: usize = 5;
 const NODES: usize = 2;
+/// Pods that something happens to: those of the names, and spares.
+const PODS: usize = NAMES + 2;
+const SPARES: &str = "orders-taskmanager-spare-00000007";
 
 /// One random step.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ enum Step {
     /// A node falls silent, or answers again.
     Node(usize, bool),
     NodesUnknown,
+    /// The end of a node is announced, or called off.
+    Taint(usize, bool),
     /// The watch delivers one event.
     Deliver,
     /// The watch is cut: what it has not delivered is lost, and a list of what exists now comes instead.
@@ -59,21 +64,23 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = 0..NAMES;
+    let pod = 0..PODS;
     let step = prop_oneof![
         6 => name.clone().prop_map(Step::Request),
-        4 => name.clone().prop_map(Step::Release),
+        4 => name.prop_map(Step::Release),
         4 => (0..8_usize).prop_map(Step::Perform),
         6 => (0..8_usize).prop_map(Step::Answer),
         3 => (0..8_usize).prop_map(Step::LoseAnswer),
         1 => (0..8_usize).prop_map(Step::Refuse),
-        3 => name.clone().prop_map(Step::Run),
-        2 => name.clone().prop_map(Step::Die),
+        5 => pod.clone().prop_map(Step::Run),
+        2 => pod.clone().prop_map(Step::Die),
         1 => (0..8_usize).prop_map(Step::Throttle),
         1 => (0..8_usize).prop_map(Step::NoQuota),
-        1 => name.clone().prop_map(Step::DeletedByOthers),
-        1 => name.prop_map(Step::BeginToDelete),
+        1 => pod.clone().prop_map(Step::DeletedByOthers),
+        2 => pod.prop_map(Step::BeginToDelete),
         2 => (0..NODES, any::<bool>()).prop_map(|(node, is_ready)| Step::Node(node, is_ready)),
         1 => Just(Step::NodesUnknown),
+        1 => (0..NODES, any::<bool>()).prop_map(|(node, ends)| Step::Taint(node, ends)),
         10 => Just(Step::Deliver),
         2 => Just(Step::Relist),
         1 => Just(Step::JobManagerStarted),
@@ -87,13 +94,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Clone, Debug)]
 enum Call {
     Create { name: PodName, request: u32 },
-    Delete { name: PodName, uid: Uid },
+    CreateSpare { name: PodName },
+    Assign { order: SpareOrder, request: u32 },
+    Delete { name: PodName, pod: PodName, uid: Uid },
 }
 
 impl Call {
     fn name(&self) -> &PodName {
         match self {
-            Self::Create { name, .. } | Self::Delete { name, .. } => name,
+            Self::Create { name, .. } | Self::CreateSpare { name } | Self::Delete { name, .. } => name,
+            Self::Assign { order, .. } => &order.worker,
         }
     }
 }
@@ -110,6 +120,14 @@ enum Belief {
 struct TruePod {
     observation: PodObservation,
     request: Option<u32>,
+    /// Which worker its runner was told to start, and for which request, if it is a spare.
+    runs: Option<(PodName, u32)>,
+}
+
+impl TruePod {
+    fn is_alive(&self) -> bool {
+        !matches!(self.observation.stage, PodStage::Terminated(_))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +159,9 @@ struct World {
     delivered_at: Moment,
     writes: usize,
     max_workers: Option<usize>,
+    /// Spare pods of which the state machine knows that they became workers.
+    assigned: BTreeSet<Uid>,
+    tainted: BTreeSet<String>,
     /// Nodes that are silent, and since when the state machine knows.
     silent: BTreeMap<String, Moment>,
 }
@@ -153,13 +174,29 @@ fn name(index: usize) -> PodName {
     format!("orders-taskmanager-1-{index}").parse().unwrap()
 }
 
+/// A request; one that is like no spare keeps off a node.
+fn request_for(name: PodName, is_special: bool) -> WorkerRequest {
+    WorkerRequest {
+        name,
+        dynamic_properties: Vec::new(),
+        blocked_nodes: is_special.then(|| "node-7".to_owned()).into_iter().collect(),
+    }
+}
+
 impl World {
-    fn new(existing: usize, max_workers: Option<usize>) -> Self {
+    fn new(existing: usize, max_workers: Option<usize>, warm: usize) -> Self {
         let mut world = Self {
             workers: Workers::new(WorkersOptions {
                 max_parallel_creates: 2,
                 max_start_failures: 3,
                 max_workers,
+                spares: Some(SpareOptions {
+                    template: Arc::new(request_for(SPARES.parse().unwrap(), false)),
+                    shape: "shape".to_owned(),
+                    warm,
+                    max_replacements: 2,
+                    idle_timeout: Duration::from_secs(30),
+                }),
                 ..WorkersOptions::default()
             }),
             now: Moment::START,
@@ -177,6 +214,8 @@ impl World {
             delivered_at: Moment::START,
             writes: 0,
             max_workers,
+            assigned: BTreeSet::new(),
+            tainted: BTreeSet::new(),
             silent: BTreeMap::new(),
         };
         for index in 0..existing {
@@ -188,13 +227,30 @@ impl World {
 
     fn store(&mut self, name: PodName, request: Option<u32>) {
         self.uids_given += 1;
-        let observation = PodObservation::new(
+        let mut observation = PodObservation::new(
             name.clone(),
             Uid::new(format!("uid-{}", self.uids_given)),
             PodStage::Unscheduled { unschedulable: None },
         );
+        if name.as_str().starts_with(SPARES) {
+            let (pod, shape) = (name.clone(), "shape".to_owned());
+            let used_as = None;
+            observation.spare = Some(Arc::new(SpareMark { pod, shape, used_as }));
+            observation.ip = Some("10.0.0.7".to_owned());
+        }
+        let twin = self
+            .pods
+            .values()
+            .find(|pod| pod.is_alive() && pod.runs.as_ref().is_some_and(|(_, of)| Some(*of) == request));
+        assert!(twin.is_none(), "{name} is created, and its request has {twin:?}");
         self.watch.push_back(WatchEvent::Applied(observation.clone()));
-        self.pods.insert(name, TruePod { observation, request });
+        let runs = None;
+        let pod = TruePod {
+            observation,
+            request,
+            runs,
+        };
+        self.pods.insert(name, pod);
         assert!(
             self.max_workers.is_none_or(|max| self.pods.len() <= max),
             "more pods than allowed: {:?}",
@@ -223,7 +279,7 @@ impl World {
         } else {
             self.silent.entry(name.clone()).or_insert(self.now);
         }
-        let farewell = None;
+        let farewell = self.tainted.contains(&name).then(|| "maintenance".to_owned());
         self.handle(Event::NodeChanged(NodeObservation {
             name,
             is_ready,
@@ -231,12 +287,38 @@ impl World {
         }));
     }
 
+    fn taint(&mut self, name: &str, ends: bool) {
+        if ends {
+            self.tainted.insert(name.to_owned());
+        } else {
+            self.tainted.remove(name);
+        }
+        self.node_changes(name.to_owned(), !self.silent.contains_key(name));
+    }
+
+    /// The pod of this name, or the first or second spare.
+    fn pod_at(&self, index: usize) -> PodName {
+        let mut spares = self.pods.keys().filter(|name| name.as_str().starts_with(SPARES));
+        let spare = index.checked_sub(NAMES).and_then(|index| spares.nth(index));
+        spare.cloned().unwrap_or_else(|| name(index % NAMES))
+    }
+
+    /// The pod in which a worker runs, or is to run.
+    fn pod_of(&self, worker: &PodName) -> Option<&TruePod> {
+        let runs = |pod: &&TruePod| pod.runs.as_ref().is_some_and(|(name, _)| name == worker);
+        let spare = self.pods.values().find(runs);
+        self.pods.get(worker).or(spare)
+    }
+
     fn nodes_unknown(&mut self) {
         self.handle(Event::NodesUnknown);
         let listed = (0..NODES).map(|index| NodeObservation {
             name: node(index),
             is_ready: !self.silent.contains_key(&node(index)),
-            farewell: None,
+            farewell: self
+                .tainted
+                .contains(&node(index))
+                .then(|| "maintenance".to_owned()),
         });
         let listed = listed.collect();
         self.silent.values_mut().for_each(|since| *since = self.now);
@@ -262,10 +344,26 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
+        let mut is_preparing = false;
         for action in self.workers.handle(event, self.now) {
             match action {
                 Action::CreatePod(request) => self.create_is_called(&request.name),
-                Action::DeletePod { name, uid, how, .. } => self.delete_is_called(name, uid, how),
+                Action::CreateSpare(request) => self.call_begins(Call::CreateSpare {
+                    name: request.name.clone(),
+                }),
+                Action::AssignSpare(order) => {
+                    let request = self.requests[&order.worker];
+                    assert!(
+                        !self.shown.contains(&request),
+                        "a spare for {}, which has a pod",
+                        order.worker
+                    );
+                    self.call_begins(Call::Assign { order, request });
+                }
+                Action::PrepareSpares => is_preparing = true,
+                Action::DeletePod {
+                    name, pod, uid, how, ..
+                } => self.delete_is_called(name, pod, uid, how),
                 Action::Notify { name, news } => self.job_manager_is_told(name, &news),
                 Action::LookAtDemand => {
                     assert!(!self.is_looking, "two looks at a time");
@@ -278,10 +376,13 @@ impl World {
         let creates = self
             .calls
             .iter()
-            .filter(|(call, _)| matches!(call, Call::Create { .. }))
+            .filter(|(call, _)| matches!(call, Call::Create { .. } | Call::CreateSpare { .. }))
             .count();
         assert!(creates <= 2, "more creates under way than allowed");
         self.assert_no_more_held_than_recovered();
+        if is_preparing {
+            self.handle(Event::SparesPrepared(true));
+        }
     }
 
     /// Recovered workers are among those that live and are not held back themselves.
@@ -333,26 +434,28 @@ impl World {
         });
     }
 
-    fn delete_is_called(&mut self, name: PodName, uid: Uid, how: Deletion) {
-        if let Some(pod) = self.pods.get(&name).filter(|pod| pod.observation.uid == uid)
-            && how == Deletion::AtOnce
-        {
-            let is_lost = self.is_long_silent(pod.observation.node.as_deref());
-            assert!(
-                is_lost || pod.observation.is_being_deleted,
-                "removed {name} without its node, which is well"
-            );
-        }
-        if let Some(pod) = self.pods.get(&name).filter(|pod| pod.observation.uid == uid) {
-            let is_alive = !matches!(pod.observation.stage, PodStage::Terminated(_));
+    fn delete_is_called(&mut self, name: PodName, pod: PodName, uid: Uid, how: Deletion) {
+        let meant = self.pods.get(&pod).filter(|truth| truth.observation.uid == uid);
+        if let Some(truth) = meant {
+            if how == Deletion::AtOnce {
+                let is_lost = self.is_long_silent(truth.observation.node.as_deref());
+                assert!(
+                    is_lost || truth.observation.is_being_deleted,
+                    "removed {pod} without its node, which is well"
+                );
+            }
             let is_wanted = self.job_manager.get(&name) == Some(&Belief::Fine);
-            let is_of_this_request = pod.request == self.requests.get(&name).copied();
+            let current = self.requests.get(&name).copied();
+            let is_of_this_request = match &truth.runs {
+                Some((_, request)) => self.assigned.contains(&uid) && Some(*request) == current,
+                None => pod == name && truth.request == current,
+            };
             assert!(
-                !(is_alive && is_wanted && is_of_this_request),
-                "deleted {name}, which is wanted and alive"
+                !(truth.is_alive() && is_wanted && is_of_this_request),
+                "deleted {pod}, in which {name} runs, which is wanted"
             );
         }
-        self.call_begins(Call::Delete { name, uid });
+        self.call_begins(Call::Delete { name, pod, uid });
     }
 
     fn is_long_silent(&self, node: Option<&str>) -> bool {
@@ -406,12 +509,38 @@ impl World {
             Call::Create { name, request } if !self.pods.contains_key(&name) => {
                 self.store(name, Some(request));
             }
-            Call::Delete { name, uid }
-                if self.pods.get(&name).is_some_and(|pod| pod.observation.uid == uid) =>
+            Call::CreateSpare { name } if !self.pods.contains_key(&name) => self.store(name, None),
+            Call::Assign { order, request } => self.assign(&order, request),
+            Call::Delete { pod, uid, .. }
+                if self.pods.get(&pod).is_some_and(|pod| pod.observation.uid == uid) =>
             {
-                self.remove(&name);
+                self.remove(&pod);
             }
-            Call::Create { .. } | Call::Delete { .. } => {}
+            Call::Create { .. } | Call::CreateSpare { .. } | Call::Delete { .. } => {}
+        }
+    }
+
+    /// The pod is marked, and its runner obeys if it can.
+    fn assign(&mut self, order: &SpareOrder, request: u32) {
+        let other = self
+            .pods
+            .values()
+            .find(|pod| pod.request == Some(request) && pod.is_alive());
+        assert!(other.is_none(), "{} gets a spare and has {other:?}", order.worker);
+        let meant = self.pods.get_mut(&order.pod);
+        let Some(pod) = meant.filter(|pod| pod.observation.uid == order.uid) else {
+            return;
+        };
+        pod.observation.name = order.worker.clone();
+        pod.observation.spare = Some(Arc::new(SpareMark {
+            pod: order.pod.clone(),
+            shape: "shape".to_owned(),
+            used_as: Some((order.worker.clone(), order.assignment.clone())),
+        }));
+        self.watch.push_back(WatchEvent::Applied(pod.observation.clone()));
+        if pod.observation.stage == PodStage::Running {
+            assert!(pod.runs.is_none(), "{} is used twice", order.pod);
+            pod.runs = Some((order.worker.clone(), request));
         }
     }
 
@@ -421,7 +550,18 @@ impl World {
             return;
         }
         let event = match self.calls.remove(index).0 {
-            Call::Create { name, .. } => match self.pods.get(&name) {
+            Call::Assign { order, request } => {
+                let runs = Some((order.worker.clone(), request));
+                if self.pods.get(&order.pod).is_some_and(|pod| pod.runs == runs) {
+                    self.assigned.insert(order.uid);
+                    Event::SpareAssigned(order.worker)
+                } else {
+                    let name = order.worker;
+                    let failure = transient();
+                    Event::SpareNotAssigned { name, failure }
+                }
+            }
+            Call::Create { name, .. } | Call::CreateSpare { name } => match self.pods.get(&name) {
                 Some(pod) => {
                     self.told.insert(pod.observation.uid.clone());
                     Event::CreateSucceeded(pod.observation.clone())
@@ -442,7 +582,11 @@ impl World {
             return;
         }
         let event = match self.calls.remove(index).0 {
-            Call::Create { name, .. } => Event::CreateFailed { name, failure },
+            Call::Create { name, .. } | Call::CreateSpare { name } => Event::CreateFailed { name, failure },
+            Call::Assign { order, .. } => {
+                let name = order.worker;
+                Event::SpareNotAssigned { name, failure }
+            }
             Call::Delete { name, .. } => Event::DeleteFailed { name, failure },
         };
         self.handle(event);
@@ -483,6 +627,7 @@ impl World {
         self.handle(match event {
             WatchEvent::Listed(pods) => Event::PodsRelisted(pods),
             WatchEvent::Applied(pod) => Event::PodChanged(pod),
+            // By the name of the pod, as it was stored.
             WatchEvent::Deleted(name, uid) => Event::PodGone { name, uid },
         });
     }
@@ -495,11 +640,7 @@ impl World {
         self.job_manager.insert(name.clone(), Belief::Fine);
         self.requests_made += 1;
         self.requests.insert(name.clone(), self.requests_made);
-        let request = WorkerRequest {
-            name,
-            dynamic_properties: Vec::new(),
-            blocked_nodes: Vec::new(),
-        };
+        let request = request_for(name, index == 0);
         self.handle(Event::WorkerRequested(Arc::new(request)));
     }
 
@@ -554,12 +695,15 @@ impl World {
             Step::Throttle(index) => self.refuse(index, FailureCause::RateLimited, Some(20)),
             Step::NoQuota(index) => self.refuse(index, FailureCause::QuotaExhausted, None),
             Step::Refuse(_) => {}
-            Step::Run(index) => self.set_stage(&name(index), PodStage::Running),
-            Step::Die(index) => self.set_stage(&name(index), PodStage::Terminated(Termination::default())),
-            Step::DeletedByOthers(index) => self.remove(&name(index)),
-            Step::BeginToDelete(index) => self.begin_to_delete(&name(index)),
+            Step::Run(index) => self.set_stage(&self.pod_at(index), PodStage::Running),
+            Step::Die(index) => {
+                self.set_stage(&self.pod_at(index), PodStage::Terminated(Termination::default()));
+            }
+            Step::DeletedByOthers(index) => self.remove(&self.pod_at(index)),
+            Step::BeginToDelete(index) => self.begin_to_delete(&self.pod_at(index)),
             Step::Node(index, is_ready) => self.node_changes(node(index), is_ready),
             Step::NodesUnknown => self.nodes_unknown(),
+            Step::Taint(index, ends) => self.taint(&node(index), ends),
             Step::Deliver => self.deliver(),
             Step::Relist => self.relist(),
             Step::JobManagerStarted => self.handle(Event::JobManagerStarted),
@@ -571,6 +715,7 @@ impl World {
 
     /// From now on everything works.
     fn finish(&mut self) {
+        self.tainted.clear();
         for index in 0..NODES {
             self.node_changes(node(index), true);
         }
@@ -584,6 +729,14 @@ impl World {
                 .collect();
             for name in ended {
                 self.remove(&name);
+            }
+            let starting = |pod: &&TruePod| pod.observation.spare.is_some();
+            let spares = self.pods.values().filter(starting);
+            let spares: Vec<PodName> = spares.map(|pod| pod.observation.pod_name().clone()).collect();
+            for spare in spares {
+                if self.pods[&spare].observation.stage != PodStage::Running {
+                    self.set_stage(&spare, PodStage::Running);
+                }
             }
             while !self.watch.is_empty() {
                 self.deliver();
@@ -613,20 +766,31 @@ proptest! {
     fn whatever_happens_what_is_wanted_exists_in_the_end_and_then_nothing_is_written(
         existing in 0..3_usize,
         max_workers in proptest::option::of(3..5_usize),
+        warm in 0..3_usize,
         steps in steps(),
     ) {
-        let mut world = World::new(existing, max_workers);
+        let mut world = World::new(existing, max_workers, warm);
         for step in &steps {
             world.take(step);
         }
         world.finish();
         let wanted = world.job_manager.keys();
-        let missing = wanted.clone().filter(|name| !world.pods.contains_key(*name)).count();
-        let over = wanted.len().saturating_sub(max_workers.unwrap_or(usize::MAX));
+        let missing = wanted.clone().filter(|name| world.pod_of(name).is_none()).count();
+        let most = max_workers.unwrap_or(usize::MAX);
+        let over = wanted.len().saturating_sub(most);
         prop_assert_eq!(missing, over, "{:?}", world.workers.status(world.now));
-        prop_assert_eq!(world.pods.len(), wanted.len() - over);
+        let spares = warm.min(most - (wanted.len() - over));
+        prop_assert_eq!(
+            world.pods.len(),
+            wanted.len() - over + spares,
+            "{:?}",
+            world.workers.status(world.now)
+        );
         for (name, pod) in &world.pods {
-            let request = pod.request.or_else(|| world.requests.get(name).copied());
+            let (name, request) = match &pod.runs {
+                Some((worker, request)) => (worker, Some(*request)),
+                None => (name, pod.request.or_else(|| world.requests.get(name).copied())),
+            };
             prop_assert_eq!(request, world.requests.get(name).copied(), "{} is of an earlier request", name);
         }
         prop_assert!(world.workers.leaving().next().is_none());

@@ -84,7 +84,9 @@ impl Driver {
             }
             PodEvent::Deleted(pod) => {
                 self.watch_interrupted = None;
-                if let Some(PodObservation { name, uid, .. }) = self.observed(&pod) {
+                if let Some(observation) = self.observed(&pod) {
+                    let name = observation.pod_name().clone();
+                    let uid = observation.uid;
                     self.handle(Event::PodGone { name, uid });
                 }
             }
