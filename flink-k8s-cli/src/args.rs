@@ -186,6 +186,9 @@ pub(crate) struct SessionStartArguments {
     /// Only ask: `server` lets Kubernetes check every object without storing it, `client` asks nobody
     #[arg(long, value_enum, value_name = "WHERE")]
     pub(crate) dry_run: Option<DryRun>,
+    /// Remove the cluster that runs under this name if it is not as specified, and make it anew; says first what differs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) replace: bool,
     /// Return as soon as the objects are created, without waiting for the JobManager
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -16,6 +16,7 @@ pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod permissions;
 pub(crate) mod render;
+pub(crate) mod replace;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod session_list;

@@ -47,8 +47,11 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(error) = cause.downcast_ref::<DeployError>() {
             return match error {
                 DeployError::AlreadyExists { .. } => Some(
-                    "choose another -Dkubernetes.cluster-id, or remove the cluster first with \
-                     `flink-k8s session stop`",
+                    "choose another -Dkubernetes.cluster-id, or remove that object first; it is not known to be a part \
+                     of a cluster",
+                ),
+                DeployError::Different { .. } => Some(
+                    "`flink-k8s diff` shows the differences; --replace removes the cluster that runs and makes it anew",
                 ),
                 _ => None,
             };

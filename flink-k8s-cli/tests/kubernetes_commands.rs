@@ -367,13 +367,26 @@ async fn a_dry_run_on_the_server_stores_nothing_and_shows_what_the_server_refuse
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_taken_is_refused_with_what_to_do() {
     let bench = Bench::start().await;
-    bench.start_session().await;
+    let foreign = json!({
+        "metadata": {"name": "orders"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "main", "image": "main"}]},
+            },
+        },
+    });
+    let foreign: Deployment = serde_json::from_value(foreign).unwrap();
+    let created = bench.api().create(&PostParams::default(), &foreign).await;
+    created.unwrap();
     let refused = bench.flink_k8s(&["session", "start", "--no-wait"]).await;
     assert_eq!(refused.code, Some(1));
     let namespace = bench.cluster.namespace();
     let expected = format!(
         "error: cannot deploy cluster orders: Deployment {namespace}/orders already exists, and was not touched\n  \
-         hint: choose another -Dkubernetes.cluster-id, or remove the cluster first with `flink-k8s session stop`\n"
+         hint: choose another -Dkubernetes.cluster-id, or remove that object first; it is not known to be a part of a cluster\n"
     );
     assert_eq!(refused.said, expected);
     bench.cluster.shutdown().await;

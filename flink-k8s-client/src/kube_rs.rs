@@ -259,6 +259,14 @@ impl KubeClient for KubeRsClient {
         found.map_err(|error| read_error(&format!("Deployment {name}"), &self.namespace, error))
     }
 
+    async fn find_object(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, ReadError> {
+        self.read_object(kind, name).await
+    }
+
     async fn find_rest_service(&self, cluster_id: &ClusterId) -> Result<Option<Service>, ReadError> {
         let name = cluster_id.rest_service_name();
         let found = self.find(&name).await;

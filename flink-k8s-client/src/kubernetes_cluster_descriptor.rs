@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_core::cluster_descriptor::{
-    ClusterDescriptor, ClusterSpecification, DeployError, DeployedCluster, KillError, RetrieveError,
+    ClusterDescriptor, ClusterSpecification, DeployError, DeployOutcome, DeployedCluster, KillError,
+    RetrieveError,
 };
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::job_manager::JobManagerSpecification;
@@ -92,6 +93,26 @@ impl KubernetesClusterDescriptor {
         Ok(clusters.collect())
     }
 
+    /// As [`ClusterDescriptor::kill_cluster`], but only this very cluster: another one that took the name in the
+    /// meantime is not touched, and that it is gone is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`KillError::Api`] when Kubernetes refused or failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the cluster may be deleted; calling again is harmless.
+    pub async fn kill(&self, cluster: &DeployedCluster) -> Result<(), KillError> {
+        let DeployedCluster { cluster_id, uid, .. } = cluster;
+        let deleted = deploy::delete_with_retries(self.kube.as_ref(), cluster_id, uid).await;
+        deleted.map_err(|source| KillError::Api {
+            cluster_id: cluster_id.clone(),
+            namespace: self.kube.namespace(),
+            source: Box::new(source),
+        })
+    }
+
     /// The cluster's Deployment, if it is one of a Flink cluster.
     async fn find(&self, cluster_id: &ClusterId) -> Result<Option<DeployedCluster>, BoxError> {
         let Some(deployment) = self.kube.find_deployment(cluster_id).await? else {
@@ -118,7 +139,7 @@ impl ClusterDescriptor for KubernetesClusterDescriptor {
     async fn deploy_session_cluster(
         &self,
         specification: &ClusterSpecification,
-    ) -> Result<DeployedCluster, DeployError> {
+    ) -> Result<DeployOutcome, DeployError> {
         let objects =
             JobManagerSpecification::session(specification).map_err(|source| DeployError::Configuration {
                 source: source.into(),
@@ -143,20 +164,18 @@ impl ClusterDescriptor for KubernetesClusterDescriptor {
     }
 
     async fn kill_cluster(&self, cluster_id: &ClusterId) -> Result<(), KillError> {
-        let namespace = self.kube.namespace();
-        let failed = |source| KillError::Api {
-            cluster_id: cluster_id.clone(),
-            namespace: namespace.clone(),
-            source,
-        };
-        let Some(cluster) = self.find(cluster_id).await.map_err(failed)? else {
-            return Err(KillError::NotFound {
+        match self.find(cluster_id).await {
+            Ok(Some(cluster)) => self.kill(&cluster).await,
+            Ok(None) => Err(KillError::NotFound {
                 cluster_id: cluster_id.clone(),
-                namespace,
-            });
-        };
-        let deleted = deploy::delete_with_retries(self.kube.as_ref(), cluster_id, &cluster.uid).await;
-        deleted.map_err(|source| failed(Box::new(source)))
+                namespace: self.kube.namespace(),
+            }),
+            Err(source) => Err(KillError::Api {
+                cluster_id: cluster_id.clone(),
+                namespace: self.kube.namespace(),
+                source,
+            }),
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use flink_k8s_client::kubernetes_cluster_descriptor::{ApplicationState, Kubernet
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_client::tunnel::{Tunnel, TunnelError};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
-use flink_k8s_core::cluster_descriptor::{ClientFiles, ClusterDescriptor, ClusterSpecification, DeployError};
+use flink_k8s_core::cluster_descriptor::{
+    ClientFiles, ClusterDescriptor, ClusterSpecification, DeployChange, DeployError,
+};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
@@ -165,15 +167,15 @@ async fn a_cluster_is_deployed_once_and_killed_without_a_trace() {
         );
     }
 
-    let refused = bench
+    assert_eq!(deployed.change, DeployChange::Created);
+    let deployed = deployed.cluster;
+    let again = bench
         .descriptor
         .deploy_session_cluster(&bench.specification())
         .await
-        .unwrap_err();
-    insta::assert_snapshot!(
-        bench.text(&refused),
-        @"cannot deploy cluster orders: Deployment NAMESPACE/orders already exists, and was not touched"
-    );
+        .unwrap();
+    assert_eq!(again.change, DeployChange::Unchanged);
+    assert_eq!(again.cluster, deployed);
     assert_eq!(bench.descriptor.retrieve(&orders()).await.unwrap(), deployed);
 
     bench.descriptor.kill_cluster(&orders()).await.unwrap();
@@ -268,6 +270,7 @@ async fn a_worker_is_created_once_and_deleted_by_uid() {
         .deploy_session_cluster(&bench.specification())
         .await
         .unwrap()
+        .cluster
         .uid;
     let wanted = worker("orders-taskmanager-1-1", Some(owner.as_str()));
     let first = bench.kube.create_task_manager_pod(&wanted).await.unwrap();

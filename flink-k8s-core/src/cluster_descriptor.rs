@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::cluster_id::ClusterId;
 use crate::configuration::FlinkConfiguration;
 use crate::kube_client::{BoxError, ObjectReference, Uid};
+use crate::manifest::ObjectDifferences;
 use crate::namespace::Namespace;
 
 /// Deploys, finds and removes Flink clusters (upstream's interface of the same name).
@@ -13,21 +14,23 @@ use crate::namespace::Namespace;
 #[async_trait::async_trait]
 pub trait ClusterDescriptor: Send + Sync {
     /// Creates the objects of a session cluster and returns once the API server has stored them; the
-    /// JobManager is not awaited.
+    /// JobManager is not awaited. Idempotent: a cluster that is there as specified is left as it is, and one of
+    /// which an earlier call made only a part is completed.
     ///
     /// # Errors
     ///
-    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every
-    /// other error removes what this call made, and only that.
+    /// [`DeployError::Different`] when another cluster of that name is there, [`DeployError::AlreadyExists`] when
+    /// an object of somebody else's has a needed name; neither is touched. Every other error removes what this
+    /// call made, and only that.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, a part of the cluster may exist; [`ClusterDescriptor::kill_cluster`]
-    /// removes it.
+    /// If the future is dropped, a part of the cluster may exist; the next call with the same specification
+    /// completes it, and [`ClusterDescriptor::kill_cluster`] removes it.
     async fn deploy_session_cluster(
         &self,
         specification: &ClusterSpecification,
-    ) -> Result<DeployedCluster, DeployError>;
+    ) -> Result<DeployOutcome, DeployError>;
 
     /// Finds a running cluster, whoever made it.
     ///
@@ -83,6 +86,35 @@ pub struct DeployedCluster {
     pub uid: Uid,
 }
 
+/// A cluster that is there as specified, and what had to be done for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeployOutcome {
+    /// The cluster.
+    pub cluster: DeployedCluster,
+    /// What was done.
+    pub change: DeployChange,
+}
+
+impl DeployOutcome {
+    /// This was done for this cluster.
+    pub fn new(cluster: DeployedCluster, change: DeployChange) -> Self {
+        Self { cluster, change }
+    }
+}
+
+/// What a deploy did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeployChange {
+    /// It created the cluster.
+    Created,
+    /// It created the objects that were missing of a cluster whose deploy had been interrupted.
+    Completed,
+    /// Nothing: the cluster was there as specified.
+    Unchanged,
+}
+
 /// Why a cluster was not deployed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -94,6 +126,30 @@ pub enum DeployError {
         cluster_id: ClusterId,
         /// What is in the way.
         object: ObjectReference,
+    },
+    /// A cluster of that name runs, and is not as specified. Nothing was touched.
+    #[error(
+        "cannot deploy cluster {cluster_id}: a cluster of that name runs with a different specification, and was not touched: {}",
+        listed(.differences)
+    )]
+    Different {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// The one that runs.
+        running: DeployedCluster,
+        /// The objects that differ, and where. Secrets are not shown.
+        differences: Vec<ObjectDifferences>,
+    },
+    /// An earlier deploy was interrupted, and what it left could not be completed. What is there stays.
+    #[error(
+        "cannot complete cluster {cluster_id}, of which an earlier deploy made a part; \
+         repeat this command, or remove that part with `flink-k8s session stop {cluster_id}`"
+    )]
+    NotCompleted {
+        /// The cluster that was to be completed.
+        cluster_id: ClusterId,
+        /// The first failure.
+        source: BoxError,
     },
     /// The configuration does not describe a cluster; nothing was created.
     #[error("cannot deploy a cluster from this configuration")]
@@ -132,6 +188,11 @@ pub enum DeployError {
         /// The failure below.
         source: BoxError,
     },
+}
+
+fn listed(differences: &[ObjectDifferences]) -> String {
+    let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }
 
 /// Why a cluster could not be retrieved.

@@ -2,12 +2,14 @@
 
 mod comparison;
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::job_manager::JobManagerSpecification;
-use crate::kube_client::{AccompanyingObject, BoxError, ObjectKind};
+use crate::kube_client::{AccompanyingObject, BoxError, ObjectKind, ObjectReference};
 use crate::namespace::Namespace;
 use crate::resource_manager::ResourceManagerSpecification;
 
@@ -39,6 +41,28 @@ pub struct ManifestObject {
     pub name: String,
     /// All of it, with `apiVersion`, `kind` and `metadata.namespace`.
     pub value: Value,
+}
+
+/// How one object that runs differs from the one that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectDifferences {
+    /// Which object.
+    pub object: ObjectReference,
+    /// Where it differs, never empty; `None` if it does not exist.
+    pub differences: Option<Vec<Difference>>,
+}
+
+impl fmt::Display for ObjectDifferences {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(differences) = &self.differences else {
+            return write!(formatter, "{} does not exist", self.object);
+        };
+        let paths: Vec<&str> = differences
+            .iter()
+            .map(|difference| difference.path.as_str())
+            .collect();
+        write!(formatter, "{} ({})", self.object, paths.join(", "))
+    }
 }
 
 /// An object cannot be written.

@@ -95,8 +95,12 @@ impl UserTask {
             Permission::new("create", "apps", "deployments"),
             // Takes back what a deploy that fails half way has made.
             Permission::new("delete", "apps", "deployments"),
+            // Takes over what an interrupted deploy left, to complete it.
+            Permission::new("patch", "apps", "deployments"),
+            Permission::new("get", "", "services"),
             Permission::new("list", "", "services"),
             Permission::new("create", "", "services"),
+            Permission::new("get", "", "configmaps"),
             Permission::new("list", "", "configmaps"),
             Permission::new("create", "", "configmaps"),
             Permission::new("list", "", "pods"),

@@ -73,6 +73,9 @@ pub(crate) struct ApplicationStartArguments {
     /// Only ask: `server` lets Kubernetes check every object without storing it, `client` asks nobody
     #[arg(long, value_enum, value_name = "WHERE")]
     pub(crate) dry_run: Option<DryRun>,
+    /// Remove the cluster that runs under this name if it is not as specified, and make it anew; says first what differs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) replace: bool,
     /// How long to wait for the JobManager, in Flink's syntax, such as 90s or 5min
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub(crate) timeout: Duration,

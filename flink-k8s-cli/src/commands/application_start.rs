@@ -7,14 +7,14 @@ use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_client::kubernetes_cluster_descriptor::{DeployedApplication, FollowedJob};
 use flink_k8s_client::rest_client::{FollowOptions, JobState};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
-use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster, KillError};
+use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployError, DeployedCluster, KillError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
 use flink_k8s_core::configuration::{FlinkConfiguration, deployment_options};
 use flink_k8s_core::job_manager::JobManagerSpecification;
 use flink_k8s_core::permissions::UserTask;
 
-use super::{interrupted, permissions, render, run, session_start};
+use super::{interrupted, permissions, render, replace, run, session_start};
 use crate::args::application::ApplicationStartArguments;
 use crate::connection::{Connection, Rest};
 use crate::effective_configuration;
@@ -55,6 +55,7 @@ pub(super) async fn start(
     let ApplicationStartArguments {
         detached,
         dry_run,
+        replace,
         timeout,
         output,
         mut application,
@@ -84,15 +85,21 @@ pub(super) async fn start(
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
-    let deployed = connection
-        .descriptor
-        .deploy_application_cluster(&specification, &application)
-        .await?;
-    let DeployedApplication { cluster, job, .. } = &deployed;
-    printer.talk(format!(
-        "cluster {} created in namespace {}",
-        cluster.cluster_id, cluster.namespace
-    ));
+    let descriptor = &connection.descriptor;
+    let deploy = || descriptor.deploy_application_cluster(&specification, &application);
+    let deployed = match deploy().await {
+        Err(DeployError::Different {
+            running, differences, ..
+        }) if replace => {
+            replace::remove(printer, descriptor, &running, &differences).await?;
+            deploy().await?
+        }
+        deployed => deployed?,
+    };
+    let DeployedApplication {
+        cluster, change, job, ..
+    } = &deployed;
+    replace::tell(printer, cluster, *change);
     session_start::print(printer, &connection, cluster, output)?;
     let Some(job) = job.filter(|_| is_followed) else {
         printer.talk(what_will_happen(cluster, job.as_ref()));

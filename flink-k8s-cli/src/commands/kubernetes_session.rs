@@ -9,6 +9,7 @@ use flink_k8s_core::configuration::{deployment_options, kubernetes_options};
 use flink_k8s_core::job_manager::SESSION_TARGET;
 use tokio::sync::mpsc;
 
+use super::replace::OnDifference;
 use super::{dry_run, interrupted, session_start};
 use crate::args::compatible::KubernetesSessionArguments;
 use crate::args::{DryRun, OutputFormat};
@@ -77,7 +78,7 @@ pub(crate) async fn run(printer: &Printer, arguments: KubernetesSessionArguments
 async fn find_or_deploy(printer: &Printer, connection: &mut Connection) -> anyhow::Result<DeployedCluster> {
     match find(printer, connection).await? {
         Some(cluster) => Ok(cluster),
-        None => session_start::deploy(printer, connection).await,
+        None => session_start::deploy(printer, connection, OnDifference::Refuse).await,
     }
 }
 

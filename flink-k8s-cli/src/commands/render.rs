@@ -10,7 +10,7 @@ use flink_k8s_core::configuration::{
 use flink_k8s_core::job_manager::{
     APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification, elastic_settings,
 };
-use flink_k8s_core::kube_client::KubeClient as _;
+use flink_k8s_core::kube_client::{KubeClient as _, ObjectKind};
 use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
@@ -182,7 +182,7 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
     let wanted = wanted(target, specification, application)?;
     let mut found: Vec<(&ManifestObject, Option<Vec<Difference>>)> = Vec::new();
     for object in &wanted {
-        let running = connection.kube.read_object(object).await?;
+        let running = connection.kube.find_object(object.kind, &object.name).await?;
         let differences = running.map(|running| differences(&running, &object.value));
         if differences
             .as_ref()
@@ -201,7 +201,9 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
         }
         OutputFormat::Table => {
             for (object, differences) in &found {
-                print(printer, object, differences.as_deref());
+                for line in lines(object.kind, &object.name, differences.as_deref()) {
+                    printer.data(line);
+                }
             }
             if found.is_empty() {
                 printer.talk("no difference");
@@ -281,19 +283,18 @@ fn as_json(object: &ManifestObject, differences: Option<&[Difference]>) -> serde
     })
 }
 
-fn print(printer: &Printer, object: &ManifestObject, differences: Option<&[Difference]>) {
-    let (kind, name) = (object.kind, &object.name);
+/// How an object differs, in the style of `diff`: what runs after a minus, what is wanted after a plus.
+pub(crate) fn lines(kind: ObjectKind, name: &str, differences: Option<&[Difference]>) -> Vec<String> {
     let Some(differences) = differences else {
-        printer.data(format!("{kind} {name} does not exist"));
-        return;
+        return vec![format!("{kind} {name} does not exist")];
     };
-    printer.data(format!("{kind} {name}"));
+    let mut lines = vec![format!("{kind} {name}")];
     for difference in differences {
-        printer.data(format!("  {}", difference.path));
+        lines.push(format!("  {}", difference.path));
         for (sign, value) in [('-', &difference.running), ('+', &difference.wanted)] {
-            for line in value.iter().flat_map(|text| text.lines()) {
-                printer.data(format!("  {sign} {line}"));
-            }
+            let texts = value.iter().flat_map(|text| text.lines());
+            lines.extend(texts.map(|line| format!("  {sign} {line}")));
         }
     }
+    lines
 }

@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
+use flink_k8s_core::cluster_descriptor::{
+    ClusterDescriptor as _, DeployError, DeployOutcome, DeployedCluster,
+};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
 use flink_k8s_core::permissions::UserTask;
 
+use super::replace::{self, OnDifference};
 use super::{dry_run, interrupted, permissions};
 use crate::args::{OutputFormat, SessionStartArguments};
 use crate::connection::Connection;
@@ -27,7 +30,8 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionStartArguments) -> 
         return dry_run::of_session(printer, environment, configuration, whom).await;
     }
     let mut connection = Connection::with(environment, configuration).await?;
-    let cluster = deploy(printer, &mut connection).await?;
+    let on_difference = OnDifference::from_flag(arguments.replace);
+    let cluster = deploy(printer, &mut connection, on_difference).await?;
     if !arguments.no_wait {
         printer.talk("waiting for the JobManager ...");
         let rest = connection.rest_of(cluster.clone()).await?;
@@ -60,20 +64,25 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionStartArguments) -> 
 pub(crate) async fn deploy(
     printer: &Printer,
     connection: &mut Connection,
+    on_difference: OnDifference,
 ) -> anyhow::Result<DeployedCluster> {
     name_the_cluster(printer, &mut connection.configuration)?;
     permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
-    let cluster = connection
-        .descriptor
-        .deploy_session_cluster(&specification)
-        .await?;
-    printer.talk(format!(
-        "cluster {} created in namespace {}",
-        cluster.cluster_id, cluster.namespace
-    ));
+    let descriptor = &connection.descriptor;
+    let deployed = match descriptor.deploy_session_cluster(&specification).await {
+        Err(DeployError::Different {
+            running, differences, ..
+        }) if on_difference == OnDifference::Replace => {
+            replace::remove(printer, descriptor, &running, &differences).await?;
+            descriptor.deploy_session_cluster(&specification).await
+        }
+        deployed => deployed,
+    };
+    let DeployOutcome { cluster, change, .. } = deployed?;
+    replace::tell(printer, &cluster, change);
     Ok(cluster)
 }
 

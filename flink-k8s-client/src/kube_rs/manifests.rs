@@ -2,7 +2,7 @@
 
 use flink_k8s_core::kube_client::{CreateObjectError, ObjectKind, ReadError};
 use flink_k8s_core::manifest::ManifestObject;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
@@ -51,18 +51,8 @@ impl KubeRsClient {
         call::<K>(&self.client, request, CALL_TIMEOUT).await.map(drop)
     }
 
-    /// The object of this kind and name that runs, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// See [`ReadError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn read_object(&self, object: &ManifestObject) -> Result<Option<Value>, ReadError> {
-        let name = &object.name;
-        let read = match object.kind {
+    pub(super) async fn read_object(&self, kind: ObjectKind, name: &str) -> Result<Option<Value>, ReadError> {
+        let read = match kind {
             ObjectKind::ConfigMap => self.read_as::<ConfigMap>(name).await,
             ObjectKind::Secret => self.read_as::<Secret>(name).await,
             ObjectKind::Service => self.read_as::<Service>(name).await,
@@ -70,9 +60,10 @@ impl KubeRsClient {
             ObjectKind::ServiceAccount => self.read_as::<ServiceAccount>(name).await,
             ObjectKind::Role => self.read_as::<Role>(name).await,
             ObjectKind::RoleBinding => self.read_as::<RoleBinding>(name).await,
+            ObjectKind::ReplicaSet => self.read_as::<ReplicaSet>(name).await,
             _ => self.read_as::<Deployment>(name).await,
         };
-        read.map_err(|error| read_error(&format!("{} {name}", object.kind), &self.namespace, error))
+        read.map_err(|error| read_error(&format!("{kind} {name}"), &self.namespace, error))
     }
 
     async fn read_as<K>(&self, name: &str) -> Result<Option<Value>, CallError>

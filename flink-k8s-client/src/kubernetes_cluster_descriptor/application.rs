@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use flink_k8s_core::application_outcome::ApplicationOutcome;
-use flink_k8s_core::cluster_descriptor::{ClusterSpecification, DeployError, DeployedCluster};
+use flink_k8s_core::application_outcome::{ApplicationOutcome, JOB_ID_ANNOTATION};
+use flink_k8s_core::cluster_descriptor::{
+    ClusterSpecification, DeployChange, DeployError, DeployOutcome, DeployedCluster,
+};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::deployment_options::FIXED_JOB_ID;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
-use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue, Origin, deployment_options};
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, InvalidOptionValue, Origin, deployment_options, kubernetes_options,
+};
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
 use flink_k8s_core::kube_client::ReadError;
@@ -17,6 +23,7 @@ use super::{KubernetesClusterDescriptor, deploy};
 /// How often the Deployment is looked at.
 const POLL: Duration = Duration::from_secs(1);
 const CHOSEN: Origin = Origin::Derived("chosen for this deployment");
+const RUNNING: Origin = Origin::Derived("the running cluster");
 
 /// An application cluster that was deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +31,8 @@ const CHOSEN: Origin = Origin::Derived("chosen for this deployment");
 pub struct DeployedApplication {
     /// The cluster.
     pub cluster: DeployedCluster,
+    /// What was done for it.
+    pub change: DeployChange,
     /// How the end of its job is seen; `None` where Flink ends the cluster by itself, in the moment in which the program
     /// ended, so that nobody sees how.
     pub job: Option<FollowedJob>,
@@ -64,16 +73,15 @@ impl ApplicationState {
 impl KubernetesClusterDescriptor {
     /// Creates the objects of an application cluster, as
     /// [`ClusterDescriptor::deploy_session_cluster`](flink_k8s_core::cluster_descriptor::ClusterDescriptor::deploy_session_cluster)
-    /// does. A job that needs an id and has none gets one.
+    /// does. A job that needs an id and has none gets one; that of a cluster that runs under this name is taken over.
     ///
     /// # Errors
     ///
-    /// [`DeployError::AlreadyExists`] when a cluster of that name is there; it is not touched. Every other error
-    /// removes what this call made, and only that.
+    /// As those of `deploy_session_cluster`.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, a part of the cluster may exist.
+    /// As that of `deploy_session_cluster`.
     pub async fn deploy_application_cluster(
         &self,
         specification: &ClusterSpecification,
@@ -82,11 +90,40 @@ impl KubernetesClusterDescriptor {
         let invalid = |source: InvalidSpecification| DeployError::Configuration {
             source: source.into(),
         };
+        let chosen = self.job_id_of_running(specification).await?;
+        let specification = chosen.as_ref().unwrap_or(specification);
         let objects = application_objects(specification, application).map_err(invalid)?;
         let job = followed_job(&objects.configuration).map_err(|refusal| invalid(refusal.into()))?;
-        // The objects make the future large.
-        let cluster = Box::pin(deploy::deploy(self.kube.as_ref(), objects)).await?;
-        Ok(DeployedApplication { cluster, job })
+        let DeployOutcome { cluster, change, .. } = deploy::deploy(self.kube.as_ref(), objects).await?;
+        Ok(DeployedApplication { cluster, change, job })
+    }
+
+    /// The specification with the id that was chosen for the job of the cluster that runs under this name, if
+    /// there is one and the user chose none.
+    async fn job_id_of_running(
+        &self,
+        specification: &ClusterSpecification,
+    ) -> Result<Option<ClusterSpecification>, DeployError> {
+        let configuration = &specification.configuration;
+        let name = configuration.find(&kubernetes_options::CLUSTER_ID).ok().flatten();
+        let cluster_id: Option<ClusterId> = name.and_then(|name| name.parse().ok());
+        // What is wrong with the name is said when the objects are made.
+        let Some(cluster_id) = cluster_id.filter(|_| !configuration.is_configured(&FIXED_JOB_ID)) else {
+            return Ok(None);
+        };
+        let found = self.kube.find_deployment(&cluster_id).await;
+        let found = found.map_err(|source| DeployError::NothingCreated {
+            cluster_id,
+            source: Box::new(source),
+        })?;
+        let running = found.filter(|found| found.metadata.deletion_timestamp.is_none());
+        let annotations = running.and_then(|running| running.metadata.annotations);
+        let job_id = annotations.and_then(|mut annotations| annotations.remove(JOB_ID_ANNOTATION));
+        Ok(job_id.map(|job_id| {
+            let mut specification = specification.clone();
+            specification.configuration.set(FIXED_JOB_ID.key, job_id, RUNNING);
+            specification
+        }))
     }
 
     /// What the Deployment of an application cluster says about its job.
@@ -153,7 +190,7 @@ fn application_objects(
 }
 
 fn followed_job(configuration: &FlinkConfiguration) -> Result<Option<FollowedJob>, InvalidOptionValue> {
-    let job_id = configuration.find(&deployment_options::FIXED_JOB_ID)?;
+    let job_id = configuration.find(&FIXED_JOB_ID)?;
     // The id was checked when the objects were built.
     let job_id = job_id.and_then(|job_id| job_id.parse().ok());
     let on_finish = configuration.get(&flink_k8s_options::ON_FINISH)?;

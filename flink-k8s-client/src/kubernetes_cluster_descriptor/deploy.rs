@@ -2,21 +2,25 @@
 //!
 //! The Deployment is created first and owns the rest, so removing it removes everything that a deploy
 //! made. It carries the number of the attempt that made it: when the answer to its creation is lost, the
-//! number tells ours from one that somebody else created in the same moment.
+//! number tells ours from one that somebody else created in the same moment. Whoever completes a cluster that
+//! another deploy left half made writes its own number there, and the other one, should it still live, does not
+//! remove the cluster any more.
 
 use std::error::Error;
 use std::time::Duration;
 
-use flink_k8s_core::cluster_descriptor::{DeployError, DeployedCluster};
+use flink_k8s_core::cluster_descriptor::{DeployChange, DeployError, DeployOutcome, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::job_manager::JobManagerSpecification;
 use flink_k8s_core::kube_client::{
     AccompanyingObject, CreateObjectError, DeleteError, KubeClient, ObjectKind, ObjectReference, Uid,
 };
+use flink_k8s_core::manifest::{ManifestObject, ObjectDifferences, differences};
 use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
 use tokio::time::{self, Instant};
 
-use super::{ATTEMPTS, FIRST_RETRY, LONGEST_RETRY, WithoutUid};
+use super::{ATTEMPTS, FIRST_RETRY, LONGEST_RETRY, WithoutUid, is_flink_cluster};
 use crate::back_off::BackOff;
 
 /// Annotation of the Deployment that holds the number of the attempt that created it.
@@ -36,7 +40,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
 pub(super) async fn deploy(
     kube: &dyn KubeClient,
     objects: JobManagerSpecification,
-) -> Result<DeployedCluster, DeployError> {
+) -> Result<DeployOutcome, DeployError> {
     let name = objects.deployment.metadata.name.clone().unwrap_or_default();
     let cluster_id: ClusterId = name.parse().map_err(|source| DeployError::Configuration {
         source: Box::new(source),
@@ -46,7 +50,8 @@ pub(super) async fn deploy(
         cluster_id,
         attempt: format!("{:032x}", rand::random::<u128>()),
     };
-    deploy.run(objects).await
+    // The objects make the future large.
+    Box::pin(deploy.run(objects)).await
 }
 
 /// Deletes the Deployment that has this uid; a failure that may pass is met with a few more attempts.
@@ -78,8 +83,10 @@ struct Deploy<'a> {
 }
 
 impl Deploy<'_> {
-    async fn run(&self, mut objects: JobManagerSpecification) -> Result<DeployedCluster, DeployError> {
-        self.refuse_taken_names(&objects).await?;
+    async fn run(&self, mut objects: JobManagerSpecification) -> Result<DeployOutcome, DeployError> {
+        if let Some(running) = self.clear_names(&objects).await? {
+            return self.settle_with(running, objects).await;
+        }
         let annotations = objects.deployment.metadata.annotations.get_or_insert_default();
         annotations.insert(ATTEMPT_ANNOTATION.to_owned(), self.attempt.clone());
         let stored = self.create_deployment(&objects.deployment).await?;
@@ -103,28 +110,107 @@ impl Deploy<'_> {
             }
         }
         tracing::info!(cluster_id = %self.cluster_id, %uid, objects = created.len(), "created a cluster");
-        Ok(DeployedCluster {
+        Ok(self.outcome(uid, DeployChange::Created))
+    }
+
+    /// A cluster of that name runs: leaves it if it is as specified, completes it if parts are missing, and
+    /// refuses otherwise.
+    async fn settle_with(
+        &self,
+        running: Deployment,
+        mut objects: JobManagerSpecification,
+    ) -> Result<DeployOutcome, DeployError> {
+        let Some(uid) = running.metadata.uid.clone().map(Uid::new) else {
+            return Err(self.nothing_created(WithoutUid(self.cluster_id.to_string())));
+        };
+        if !is_flink_cluster(&running, &self.cluster_id) {
+            return Err(self.already_exists(self.deployment()));
+        }
+        let missing = self.missing_of(&running, &uid, &objects).await?;
+        if missing.is_empty() {
+            return Ok(self.outcome(uid, DeployChange::Unchanged));
+        }
+        let number = [(ATTEMPT_ANNOTATION.to_owned(), self.attempt.clone())].into();
+        let taken_over = self
+            .kube
+            .annotate_deployment(&self.cluster_id, &uid, &number)
+            .await;
+        taken_over.map_err(|failure| self.not_completed(failure))?;
+        objects
+            .accompanying
+            .retain(|object| missing.contains(&self.reference(object)));
+        let accompanying = objects.accompanying_owned_by(&running);
+        for object in accompanying.map_err(|failure| self.not_completed(failure))? {
+            let created = self.create_accompanying(&object).await;
+            created.map_err(|failure| self.not_completed(failure))?;
+        }
+        tracing::info!(cluster_id = %self.cluster_id, %uid, objects = missing.len(), "completed a cluster");
+        Ok(self.outcome(uid, DeployChange::Completed))
+    }
+
+    /// The objects that a running cluster lacks. Refuses when one that it has is not as specified, or not its own.
+    async fn missing_of(
+        &self,
+        running: &Deployment,
+        uid: &Uid,
+        objects: &JobManagerSpecification,
+    ) -> Result<Vec<ObjectReference>, DeployError> {
+        let wanted = ManifestObject::of_cluster(objects, &self.kube.namespace());
+        let (mut missing, mut different) = (Vec::new(), Vec::new());
+        for manifest in wanted.map_err(|failure| self.nothing_created(failure))? {
+            let object = self.named(manifest.kind, Some(&manifest.name));
+            let found = if manifest.kind == ObjectKind::Deployment {
+                serde_json::to_value(running).ok()
+            } else {
+                self.retry_reads(|| self.kube.find_object(manifest.kind, &manifest.name))
+                    .await?
+            };
+            let Some(found) = found else {
+                missing.push(object);
+                continue;
+            };
+            if manifest.kind != ObjectKind::Deployment && !may_belong_to(&found, uid) {
+                return Err(self.already_exists(object));
+            }
+            let differences = differences(&found, &manifest.value);
+            if !differences.is_empty() {
+                let differences = Some(differences);
+                different.push(ObjectDifferences { object, differences });
+            }
+        }
+        if different.is_empty() {
+            return Ok(missing);
+        }
+        different.extend(missing.into_iter().map(|object| ObjectDifferences {
+            object,
+            differences: None,
+        }));
+        Err(DeployError::Different {
             cluster_id: self.cluster_id.clone(),
-            namespace: self.kube.namespace(),
-            uid,
+            running: self.cluster(uid.clone()),
+            differences: different,
         })
     }
 
-    /// Refuses when a name that will be needed is taken. Remains of a cluster that is being deleted are
-    /// waited for.
-    async fn refuse_taken_names(&self, objects: &JobManagerSpecification) -> Result<(), DeployError> {
+    /// Returns the Deployment that has the cluster's name and stays, and refuses when another name that will be
+    /// needed is taken. Remains of a cluster that is being deleted are waited for.
+    async fn clear_names(
+        &self,
+        objects: &JobManagerSpecification,
+    ) -> Result<Option<Deployment>, DeployError> {
         let mut needed = vec![self.deployment()];
         needed.extend(objects.accompanying.iter().map(|object| self.reference(object)));
         let started = Instant::now();
         loop {
             let in_the_way = self.in_the_way(&needed).await?;
             let Some(first) = in_the_way.first() else {
-                return Ok(());
+                return Ok(None);
             };
             let deployment_is_there = first.kind == ObjectKind::Deployment;
-            let deployment_stays = deployment_is_there && !self.is_being_deleted().await?;
+            if deployment_is_there && let Some(running) = self.running_deployment().await? {
+                return Ok(Some(running));
+            }
             let patience = |object: &&ObjectReference| match object.kind {
-                ObjectKind::Deployment if deployment_stays => Duration::ZERO,
                 ObjectKind::Deployment | ObjectKind::ReplicaSet | ObjectKind::Pod => STOPPING_LIMIT,
                 _ if deployment_is_there => STOPPING_LIMIT,
                 _ => COLLECTION_LIMIT,
@@ -133,8 +219,7 @@ impl Deploy<'_> {
                 .iter()
                 .find(|object| started.elapsed() >= patience(object));
             if let Some(object) = stays {
-                let (cluster_id, object) = (self.cluster_id.clone(), object.clone());
-                return Err(DeployError::AlreadyExists { cluster_id, object });
+                return Err(self.already_exists(object.clone()));
             }
             tracing::debug!(cluster_id = %self.cluster_id, object = %first, "waiting for what is left of an earlier cluster");
             time::sleep(POLL).await;
@@ -153,11 +238,12 @@ impl Deploy<'_> {
         Ok(objects)
     }
 
-    async fn is_being_deleted(&self) -> Result<bool, DeployError> {
+    /// The Deployment of the cluster's name, unless it is being deleted.
+    async fn running_deployment(&self) -> Result<Option<Deployment>, DeployError> {
         let found = self
             .retry_reads(|| self.kube.find_deployment(&self.cluster_id))
             .await?;
-        Ok(found.is_none_or(|deployment| deployment.metadata.deletion_timestamp.is_some()))
+        Ok(found.filter(|deployment| deployment.metadata.deletion_timestamp.is_none()))
     }
 
     async fn retry_reads<T, F: Future<Output = Result<T, flink_k8s_core::kube_client::ReadError>>>(
@@ -186,10 +272,7 @@ impl Deploy<'_> {
             let first_attempt = back_off.failures() == 0;
             match failure {
                 CreateObjectError::AlreadyExists { object } if first_attempt => {
-                    return Err(DeployError::AlreadyExists {
-                        cluster_id: self.cluster_id.clone(),
-                        object,
-                    });
+                    return Err(self.already_exists(object));
                 }
                 CreateObjectError::Api { transient: true, .. } if back_off.failures() + 1 < ATTEMPTS => {
                     self.pause(&mut back_off, &failure).await;
@@ -210,10 +293,7 @@ impl Deploy<'_> {
     ) -> Result<Deployment, DeployError> {
         match self.kube.find_deployment(&self.cluster_id).await {
             Ok(Some(stored)) if self.is_ours(&stored) => Ok(stored),
-            Ok(Some(_)) => Err(DeployError::AlreadyExists {
-                cluster_id: self.cluster_id.clone(),
-                object: self.deployment(),
-            }),
+            Ok(Some(_)) => Err(self.already_exists(self.deployment())),
             Ok(None) => Err(self.nothing_created(failure)),
             Err(unknown) => {
                 let clean_up = format!("it is not known whether it was created: {}", chain(&unknown));
@@ -267,6 +347,12 @@ impl Deploy<'_> {
         created: &[ObjectReference],
         failure: CreateObjectError,
     ) -> DeployError {
+        if let Ok(Some(stored)) = self.kube.find_deployment(&self.cluster_id).await
+            && stored.metadata.uid.as_deref() == Some(uid.as_str())
+            && !self.is_ours(&stored)
+        {
+            return self.not_completed(failure);
+        }
         tracing::warn!(cluster_id = %self.cluster_id, error = &failure as &dyn Error, "removing a cluster that cannot be completed");
         if let Err(error) = delete_with_retries(self.kube, &self.cluster_id, uid).await {
             return self.left_over(self.deployment(), chain(&error), Box::new(failure));
@@ -293,14 +379,37 @@ impl Deploy<'_> {
             time::sleep(POLL).await;
         }
         match failure {
-            CreateObjectError::AlreadyExists { object } => DeployError::AlreadyExists {
-                cluster_id: self.cluster_id.clone(),
-                object,
-            },
+            CreateObjectError::AlreadyExists { object } => self.already_exists(object),
             failure => DeployError::RolledBack {
                 cluster_id: self.cluster_id.clone(),
                 source: Box::new(failure),
             },
+        }
+    }
+
+    fn outcome(&self, uid: Uid, change: DeployChange) -> DeployOutcome {
+        DeployOutcome::new(self.cluster(uid), change)
+    }
+
+    fn cluster(&self, uid: Uid) -> DeployedCluster {
+        DeployedCluster {
+            cluster_id: self.cluster_id.clone(),
+            namespace: self.kube.namespace(),
+            uid,
+        }
+    }
+
+    fn already_exists(&self, object: ObjectReference) -> DeployError {
+        DeployError::AlreadyExists {
+            cluster_id: self.cluster_id.clone(),
+            object,
+        }
+    }
+
+    fn not_completed(&self, failure: impl Error + Send + Sync + 'static) -> DeployError {
+        DeployError::NotCompleted {
+            cluster_id: self.cluster_id.clone(),
+            source: Box::new(failure),
         }
     }
 
@@ -345,6 +454,12 @@ impl Deploy<'_> {
             name: name.unwrap_or_default().to_owned(),
         }
     }
+}
+
+/// Whether this Deployment owns an object, or nobody does, as after `kubectl apply`.
+fn may_belong_to(object: &Value, uid: &Uid) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    owners.is_none_or(|owners| owners.is_empty() || owners.iter().any(|owner| owner["uid"] == uid.as_str()))
 }
 
 /// An error with its causes in one line, for places that hold a text.

@@ -4,7 +4,7 @@ mod waiting;
 
 use std::error::Error;
 
-use flink_k8s_core::cluster_descriptor::ClientFiles;
+use flink_k8s_core::cluster_descriptor::{ClientFiles, DeployChange};
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
 use flink_k8s_core::kube_client::{MockKubeClient, ObjectKind, ObjectReference};
 use flink_k8s_core::namespace::Namespace;
@@ -54,6 +54,7 @@ async fn a_cluster_is_retrieved_listed_and_killed_by_its_uid() {
     let fake = Fake::default();
     let descriptor = fake.descriptor();
     let deployed = descriptor.deploy_session_cluster(&specification()).await.unwrap();
+    let deployed = deployed.cluster;
     assert_eq!(descriptor.retrieve(&orders()).await.unwrap(), deployed);
     assert_eq!(descriptor.list().await.unwrap(), [deployed]);
     descriptor.kill_cluster(&orders()).await.unwrap();

@@ -401,6 +401,10 @@ impl KubeClient for FakeCluster {
         ))
     }
 
+    async fn find_object(&self, _: ObjectKind, _: &str) -> Result<Option<serde_json::Value>, ReadError> {
+        unimplemented!("a resource manager compares nothing with manifests")
+    }
+
     async fn create_task_manager_pod(&self, pod: &Pod) -> Result<Pod, CreateObjectError> {
         let fault = self.admit().await;
         let name = pod.metadata.name.clone().unwrap();

@@ -1,8 +1,22 @@
 use super::fake::Fault;
 use super::*;
 
-async fn deploy(fake: &Fake) -> Result<DeployedCluster, DeployError> {
+async fn deploy_and_say(fake: &Fake) -> Result<DeployOutcome, DeployError> {
     fake.descriptor().deploy_session_cluster(&specification()).await
+}
+
+async fn deploy(fake: &Fake) -> Result<DeployedCluster, DeployError> {
+    let outcome = deploy_and_say(fake).await?;
+    Ok(outcome.cluster)
+}
+
+/// The specification of a cluster of the same name that starts otherwise.
+fn other_specification() -> ClusterSpecification {
+    let mut other = specification();
+    other
+        .configuration
+        .set("parallelism.default", "3", Origin::CommandLine);
+    other
 }
 
 /// What somebody else has in the namespace.
@@ -13,7 +27,7 @@ fn foreign_service(fake: &Fake) {
 }
 
 fn changes(fake: &Fake) -> Vec<&'static str> {
-    let changes = |call: &&str| !matches!(*call, "list_cluster_objects" | "find_deployment");
+    let changes = |call: &&str| !matches!(*call, "list_cluster_objects" | "find_deployment" | "find_object");
     fake.state().calls.iter().copied().filter(changes).collect()
 }
 
@@ -39,14 +53,139 @@ async fn a_deploy_creates_the_deployment_first_and_everything_else_as_its_own() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_deploy_is_refused_and_changes_nothing() {
+async fn a_second_deploy_of_the_same_finds_everything_there_and_changes_nothing() {
+    let fake = Fake::default();
+    let first = deploy_and_say(&fake).await.unwrap();
+    assert_eq!(first.change, DeployChange::Created);
+    let (names, made) = (fake.names(), changes(&fake).len());
+    let second = deploy_and_say(&fake).await.unwrap();
+    assert_eq!(second.change, DeployChange::Unchanged);
+    assert_eq!(second.cluster, first.cluster);
+    assert_eq!((fake.names(), changes(&fake).len()), (names, made));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cluster_of_that_name_is_refused_with_what_differs_and_not_touched() {
+    let fake = Fake::default();
+    let running = deploy(&fake).await.unwrap();
+    let (names, made) = (fake.names(), changes(&fake).len());
+    let descriptor = fake.descriptor();
+    let error = descriptor
+        .deploy_session_cluster(&other_specification())
+        .await
+        .unwrap_err();
+    insta::assert_snapshot!(chain(&error), @"cannot deploy cluster orders: a cluster of that name runs with a different specification, and was not touched: ConfigMap team-a/flink-config-orders (data.config.yaml: parallelism.default)");
+    assert!(matches!(error, DeployError::Different { running: this, .. } if this == running));
+    assert_eq!((fake.names(), changes(&fake).len()), (names, made));
+
+    // Once that very cluster is gone, the name is free.
+    descriptor.kill(&running).await.unwrap();
+    let anew = descriptor.deploy_session_cluster(&other_specification()).await;
+    let anew = anew.unwrap();
+    assert_eq!(anew.change, DeployChange::Created);
+    // Killing the old one again does not touch the new one.
+    descriptor.kill(&running).await.unwrap();
+    assert_eq!(descriptor.retrieve(&orders()).await.unwrap(), anew.cluster);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_no_cluster_is_in_the_way_of_one() {
+    let fake = Fake::default();
+    let foreign = serde_json::json!({"metadata": {"name": "orders", "uid": "foreign"}});
+    fake.state().deployment = Some(serde_json::from_value(foreign).unwrap());
+    let error = deploy(&fake).await.unwrap_err();
+    insta::assert_snapshot!(chain(&error), @"cannot deploy cluster orders: Deployment team-a/orders already exists, and was not touched");
+    assert_eq!(changes(&fake), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_that_ended_anywhere_is_completed_by_the_next_one() {
+    for made in 0..=3 {
+        let fake = Fake::default();
+        let whole = deploy(&fake).await.unwrap();
+        {
+            let mut state = fake.state();
+            let lost: Vec<_> = state.others.keys().skip(made).cloned().collect();
+            for object in lost {
+                state.others.remove(&object);
+            }
+            state.calls.clear();
+        }
+        let next = deploy_and_say(&fake).await.unwrap();
+        assert_eq!(next.cluster, whole, "{made} objects were made");
+        assert_eq!(fake.names().len(), 4);
+        assert!(!changes(&fake).contains(&"create_deployment"));
+        let expected = if made == 3 {
+            DeployChange::Unchanged
+        } else {
+            DeployChange::Completed
+        };
+        assert_eq!(next.change, expected, "{made} objects were made");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_cannot_be_completed_stays_as_it_is() {
     let fake = Fake::default();
     deploy(&fake).await.unwrap();
-    let (names, made) = (fake.names(), changes(&fake).len());
+    let lost = reference(ObjectKind::Service, "orders-rest");
+    fake.state().others.remove(&lost);
+    fake.refuse_next("create_accompanying_object");
     let error = deploy(&fake).await.unwrap_err();
-    assert!(matches!(error, DeployError::AlreadyExists { .. }));
-    insta::assert_snapshot!(chain(&error), @"cannot deploy cluster orders: Deployment team-a/orders already exists, and was not touched");
-    assert_eq!((fake.names(), changes(&fake).len()), (names, made));
+    insta::assert_snapshot!(chain(&error), @r#"cannot complete cluster orders, of which an earlier deploy made a part; repeat this command, or remove that part with `flink-k8s session stop orders`: not allowed to create Service team-a/orders-rest: User "me" cannot create"#);
+    assert_eq!(fake.names().len(), 3);
+    fake.refuse_next("annotate_deployment");
+    let error = deploy(&fake).await.unwrap_err();
+    assert!(matches!(error, DeployError::NotCompleted { .. }), "{error:?}");
+    deploy(&fake).await.unwrap();
+    assert_eq!(fake.names().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_belongs_to_somebody_else_is_not_taken_for_ours() {
+    let fake = Fake::default();
+    deploy(&fake).await.unwrap();
+    let rest = reference(ObjectKind::Service, "orders-rest");
+    let owners = serde_json::json!({"metadata": {"ownerReferences": [{"uid": "somebody"}]}});
+    fake.state().contents.insert(rest, owners);
+    let made = changes(&fake).len();
+    let error = deploy(&fake).await.unwrap_err();
+    insta::assert_snapshot!(chain(&error), @"cannot deploy cluster orders: Service team-a/orders-rest already exists, and was not touched");
+    assert_eq!(changes(&fake).len(), made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_that_fails_does_not_remove_what_another_one_took_over() {
+    let fake = Fake::default();
+    // The last object is refused, and by then somebody else has put a number of their own on the Deployment.
+    let mut kube = fake.kube();
+    kube.checkpoint();
+    kube.expect_namespace().returning(|| "team-a".parse().unwrap());
+    let whole = Arc::new(fake.kube());
+    let inner = Arc::clone(&whole);
+    kube.expect_list_cluster_objects()
+        .returning(move |id| futures::executor::block_on(inner.list_cluster_objects(id)));
+    let inner = Arc::clone(&whole);
+    kube.expect_create_deployment()
+        .returning(move |deployment| futures::executor::block_on(inner.create_deployment(deployment)));
+    let inner = Arc::clone(&whole);
+    kube.expect_find_deployment()
+        .returning(move |id| futures::executor::block_on(inner.find_deployment(id)));
+    let state = fake.clone();
+    kube.expect_create_accompanying_object().returning(move |_| {
+        let number = [("flink-k8s/deploy-attempt".to_owned(), "theirs".to_owned())];
+        let mut state = state.state();
+        let stored = state.deployment.as_mut().unwrap();
+        stored.metadata.annotations.get_or_insert_default().extend(number);
+        let object = reference(ObjectKind::Service, "orders");
+        let message = "no".to_owned();
+        Err(flink_k8s_core::kube_client::CreateObjectError::Forbidden { object, message })
+    });
+    // No deletion is expected: one would fail the test.
+    let objects = JobManagerSpecification::session(&specification()).unwrap();
+    let error = deploy::deploy(&kube, objects).await.unwrap_err();
+    assert!(matches!(error, DeployError::NotCompleted { .. }), "{error:?}");
+    assert_eq!(fake.names(), ["Deployment orders"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,6 +417,9 @@ async fn an_object_that_appears_during_the_deploy_stays_and_ours_go() {
     let inner = Arc::clone(&whole);
     kube.expect_create_accompanying_object()
         .returning(move |object| futures::executor::block_on(inner.create_accompanying_object(object)));
+    let inner = Arc::clone(&whole);
+    kube.expect_find_deployment()
+        .returning(move |id| futures::executor::block_on(inner.find_deployment(id)));
     let inner = Arc::clone(&whole);
     kube.expect_delete_deployment()
         .returning(move |id, uid| futures::executor::block_on(inner.delete_deployment(id, uid)));

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
-use flink_k8s_core::kube_client::{AccompanyingObject, CreateObjectError, DeleteError, ReadError};
+use flink_k8s_core::kube_client::{
+    AccompanyingObject, AnnotateError, CreateObjectError, DeleteError, ReadError,
+};
+use serde_json::Value;
 
 use super::*;
 
@@ -15,6 +18,8 @@ pub(super) struct State {
     pub(super) deployment: Option<Deployment>,
     /// Other objects with the uid of their owner.
     pub(super) others: BTreeMap<ObjectReference, Option<String>>,
+    /// What is in those that were created.
+    pub(super) contents: BTreeMap<ObjectReference, Value>,
     /// Every call that was made, in order.
     pub(super) calls: Vec<&'static str>,
     /// What goes wrong with which call, counted from 0.
@@ -85,6 +90,12 @@ impl Fake {
             }
         });
         let fake = self.clone();
+        kube.expect_find_object()
+            .returning(move |kind, name| fake.state().find_object(&reference(kind, name)));
+        let fake = self.clone();
+        kube.expect_annotate_deployment()
+            .returning(move |_, uid, annotations| fake.state().annotate(uid, annotations));
+        let fake = self.clone();
         kube.expect_list_clusters()
             .returning(move || Ok(fake.state().deployment.iter().cloned().collect()));
         let fake = self.clone();
@@ -136,15 +147,53 @@ impl State {
         self.uids += 1;
         let mut stored = deployment.clone();
         stored.metadata.uid = Some(format!("uid-{}", self.uids));
+        stored.metadata.namespace = Some("team-a".to_owned());
         self.deployment = Some(stored.clone());
         fault.map_or(Ok(stored), |fault| Err(create_error(object, fault)))
     }
 
+    fn find_object(&mut self, object: &ObjectReference) -> Result<Option<Value>, ReadError> {
+        if let Some(fault) = self.fault("find_object") {
+            return Err(read_error(fault));
+        }
+        Ok(self
+            .others
+            .get(object)
+            .map(|_| self.contents.get(object).cloned().unwrap_or_default()))
+    }
+
+    fn annotate(&mut self, uid: &Uid, annotations: &BTreeMap<String, String>) -> Result<(), AnnotateError> {
+        if self.fault("annotate_deployment").is_some() {
+            let object = reference(ObjectKind::Deployment, "orders");
+            let message = "User \"me\" cannot patch".to_owned();
+            return Err(AnnotateError::Forbidden { object, message });
+        }
+        let found = self
+            .deployment
+            .as_mut()
+            .filter(|stored| stored.metadata.uid.as_deref() == Some(uid.as_str()));
+        if let Some(stored) = found {
+            let existing = stored.metadata.annotations.get_or_insert_default();
+            existing.extend(annotations.clone());
+        }
+        Ok(())
+    }
+
     fn create_accompanying(&mut self, object: &AccompanyingObject) -> Result<(), CreateObjectError> {
-        let (kind, metadata) = match object {
-            AccompanyingObject::Service(service) => (ObjectKind::Service, &service.metadata),
-            AccompanyingObject::ConfigMap(config_map) => (ObjectKind::ConfigMap, &config_map.metadata),
-            AccompanyingObject::Secret(secret) => (ObjectKind::Secret, &secret.metadata),
+        let (kind, metadata, content) = match object {
+            AccompanyingObject::Service(service) => (
+                ObjectKind::Service,
+                &service.metadata,
+                serde_json::to_value(service),
+            ),
+            AccompanyingObject::ConfigMap(config_map) => (
+                ObjectKind::ConfigMap,
+                &config_map.metadata,
+                serde_json::to_value(config_map),
+            ),
+            AccompanyingObject::Secret(secret) => {
+                (ObjectKind::Secret, &secret.metadata, serde_json::to_value(secret))
+            }
         };
         let owner = metadata.owner_references.as_ref().unwrap()[0].uid.clone();
         let object = reference(kind, metadata.name.as_ref().unwrap());
@@ -157,8 +206,13 @@ impl State {
             Some(existing) if *existing != Some(owner.clone()) => {
                 return Err(CreateObjectError::AlreadyExists { object });
             }
-            _ => self.others.insert(object.clone(), Some(owner)),
-        };
+            _ => {
+                let mut content = content.unwrap();
+                content["metadata"]["namespace"] = "team-a".into();
+                self.contents.insert(object.clone(), content);
+                self.others.insert(object.clone(), Some(owner));
+            }
+        }
         fault.map_or(Ok(()), |fault| Err(create_error(object, fault)))
     }
 
