@@ -36,6 +36,13 @@ use crate::driver::{ResourceManagerEnded, ResourceManagerHandle, chain};
 use crate::runner_client::RunnerClient;
 use crate::slot_planner::{Facts, Plan, PlannerPolicy, SlotPlanner};
 use crate::workers::{Moment, WorkerFacts, WorkerLife};
+/// What a simulation shares with the source.
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated {
+    pub(crate) use super::pace::Pace;
+    pub(crate) use super::worker_names::WorkerNames;
+}
+
 use observer::{ObserveError, Observer};
 use pace::Pace;
 use release::Verdict;

@@ -1,6 +1,6 @@
 //! The resource manager in simulated worlds: virtual time, seeded faults, invariants after every step.
 //!
-//! A world has an API server, nodes, a native JobManager with jobs, and the real state machine with the
+//! A world has an API server, nodes, a native or standalone JobManager with jobs, and the real state machine with the
 //! real view of the JobManager, driven as the driver does it. Everything that happens follows from the
 //! seed: the same seed gives the same world, event by event. For some minutes anything may go wrong;
 //! then the faults stop, and what should be has to come about, and after that nothing may be written.
@@ -25,7 +25,9 @@ mod plant;
 mod pod_status;
 mod pod_watch;
 mod random;
+mod rest_source;
 mod shape;
+mod standalone;
 mod trace;
 mod world;
 

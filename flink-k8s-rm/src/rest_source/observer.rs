@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use super::settings;
 use crate::slot_planner::formula::{self, Scheduler};
 use crate::slot_planner::{Facts, JobFacts, SlotDemand, TaskManagerFacts};
-use crate::workers::{WorkerFacts, WorkerLife};
+use crate::workers::WorkerFacts;
 
 /// How many TaskManagers are asked for at the same time.
 const ASKED_AT_ONCE: usize = 16;
@@ -62,13 +62,7 @@ impl Observer {
     /// What a plan is made on.
     pub(super) async fn observe(&mut self, workers: &[WorkerFacts]) -> Result<Facts, ObserveError> {
         let mut facts = Facts::default();
-        for worker in workers {
-            let known = match worker.life {
-                WorkerLife::Wanted => &mut facts.workers,
-                WorkerLife::Lost | WorkerLife::Leaving => &mut facts.gone,
-            };
-            known.insert(worker.name.clone());
-        }
+        facts.add_workers(workers);
         let live: Vec<JobSummary> = self.live_jobs().await?;
         self.jobs.retain(|id, _| live.iter().any(|job| job.job_id == *id));
         let mut any_waits = false;
@@ -83,7 +77,7 @@ impl Observer {
             facts.task_managers = self.task_managers(any_waits).await?;
             self.had_task_managers = !facts.task_managers.is_empty();
         }
-        self.tell_the_dead(&mut facts);
+        facts.tell_the_dead(&self.prefix);
         self.find_kept_data(&mut facts).await?;
         Ok(facts)
     }
@@ -186,18 +180,6 @@ impl Observer {
             free: details.info.free_slots,
             held,
         }))
-    }
-
-    /// The JobManager lists dead TaskManagers until heartbeats give them up. Those that carry a name of ours and
-    /// are no worker are dead.
-    fn tell_the_dead(&self, facts: &mut Facts) {
-        let ours = facts
-            .task_managers
-            .iter()
-            .filter(|known| known.id.starts_with(&self.prefix));
-        let names = ours.filter_map(|known| known.id.parse::<PodName>().ok());
-        let dead: Vec<PodName> = names.filter(|name| !facts.workers.contains(name)).collect();
-        facts.gone.extend(dead);
     }
 
     /// No question shows data that finished subtasks left for later ones, so every TaskManager on which a live

@@ -7,14 +7,14 @@ const GROWTH: f64 = 1.5;
 
 /// Quick while something changes, slow while nothing does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     shortest: Duration,
     longest: Duration,
     interval: Duration,
 }
 
 impl Pace {
-    pub(super) fn new(shortest: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(shortest: Duration, longest: Duration) -> Self {
         Self {
             shortest,
             longest,
@@ -23,7 +23,7 @@ impl Pace {
     }
 
     /// How long to wait after a look that saw a change, or none.
-    pub(super) fn next(&mut self, has_changed: bool) -> Duration {
+    pub(crate) fn next(&mut self, has_changed: bool) -> Duration {
         let grown = self.interval.mul_f64(GROWTH).min(self.longest);
         self.interval = if has_changed { self.shortest } else { grown };
         self.interval

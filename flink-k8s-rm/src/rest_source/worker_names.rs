@@ -7,7 +7,7 @@ use crate::slot_planner::Facts;
 
 /// Gives each worker a name of its own: `<cluster-id>-taskmanager-<attempt>-<index>`.
 #[derive(Clone, Debug)]
-pub(super) struct WorkerNames {
+pub(crate) struct WorkerNames {
     cluster_id: ClusterId,
     attempt: u64,
     index: u64,
@@ -15,7 +15,7 @@ pub(super) struct WorkerNames {
 
 impl WorkerNames {
     /// Names that neither a pod nor a TaskManager of an earlier resource manager has: of a new attempt.
-    pub(super) fn beside(cluster_id: &ClusterId, facts: &Facts) -> Self {
+    pub(crate) fn beside(cluster_id: &ClusterId, facts: &Facts) -> Self {
         let listed = facts
             .task_managers
             .iter()
@@ -31,7 +31,7 @@ impl WorkerNames {
         }
     }
 
-    pub(super) fn next_name(&mut self) -> PodName {
+    pub(crate) fn next_name(&mut self) -> PodName {
         self.index += 1;
         PodName::of_task_manager(&self.cluster_id, self.attempt, self.index)
     }

@@ -8,6 +8,7 @@ use super::climate::{Climate, Disturbance};
 use super::job_manager::{CHECK_DELAY, Job};
 use super::kubelet::PodKey;
 use super::manager::{CutOff, is_foreign};
+use super::standalone::StandaloneJob;
 use super::trace::note;
 use super::world::{FOREIGN_OWNER, Happening, World};
 use crate::driver::simulated::owner_reference;
@@ -51,6 +52,7 @@ impl World {
                 }
             }
             Disturbance::ContainerRestarts => self.with_any_process(Self::restart_container),
+            Disturbance::NewSession if self.standalone.is_some() => self.restart_standalone(),
             Disturbance::NewSession => self.with_any_process(Self::start_session),
             Disturbance::Pause => {
                 // Half of them end before the lease does.
@@ -102,7 +104,7 @@ impl World {
             return;
         };
         note!(self, "container {} ends", manager.seat);
-        if self.job_manager.process == process {
+        if self.standalone.is_none() && self.job_manager.process == process {
             self.task_managers_lose_job_manager();
             self.job_manager.is_ready = false;
             self.job_manager.workers.clear();
@@ -128,18 +130,36 @@ impl World {
             parallelism,
             restarts_at: Duration::ZERO,
         };
+        if let Some(standalone) = &mut self.standalone {
+            if standalone.jobs.len() < MOST_JOBS {
+                let job = StandaloneJob::random(self.jobs_seen, &mut self.random);
+                note!(self, "job {} wants {} slots", self.jobs_seen, job.wants(self.now));
+                standalone.jobs.insert(self.jobs_seen, job);
+                self.hand_out_slots();
+            }
+            return;
+        }
         note!(self, "job {} wants {parallelism} slots", self.jobs_seen);
         self.jobs.insert(self.jobs_seen, job);
         self.plan_requirement_check(CHECK_DELAY);
     }
 
     fn any_job(&mut self) -> Option<u32> {
-        let numbers: Vec<u32> = self.jobs.keys().copied().collect();
+        let numbers: Vec<u32> = match &self.standalone {
+            Some(standalone) => standalone.jobs.keys().copied().collect(),
+            None => self.jobs.keys().copied().collect(),
+        };
         self.random.pick(&numbers)
     }
 
     fn job_ends(&mut self) {
+        let now = self.now;
         if let Some(number) = self.any_job() {
+            if let Some(standalone) = &mut self.standalone {
+                standalone.jobs.remove(&number);
+                standalone.free(number, now);
+                return;
+            }
             self.jobs.remove(&number);
             self.job_manager.free(number, self.now);
             self.plan_requirement_check(CHECK_DELAY);
@@ -149,6 +169,14 @@ impl World {
     fn job_rescales(&mut self) {
         let parallelism = u32::try_from(self.random.between(1, MOST_SLOTS)).unwrap_or(1);
         let number = self.any_job();
+        if let Some(standalone) = &mut self.standalone {
+            if let Some(job) = number.and_then(|number| standalone.jobs.get_mut(&number)) {
+                job.rescale(parallelism.div_ceil(2));
+                note!(self, "job {number:?} wants {} slots", job.wants(self.now));
+                self.hand_out_slots();
+            }
+            return;
+        }
         if let Some(job) = number.and_then(|number| self.jobs.get_mut(&number)) {
             note!(self, "job {number:?} wants {parallelism} slots");
             job.parallelism = parallelism;
@@ -159,6 +187,16 @@ impl World {
     /// A failing job gives its slots back, wants none for a second, and then all of them again.
     fn job_fails(&mut self) {
         let number = self.any_job();
+        let now = self.now;
+        if let Some(standalone) = &mut self.standalone {
+            if let Some(number) = number {
+                standalone.free(number, now);
+                if let Some(job) = standalone.jobs.get_mut(&number) {
+                    job.restart(now);
+                }
+            }
+            return;
+        }
         if let Some((number, job)) = number.and_then(|number| Some((number, self.jobs.get_mut(&number)?))) {
             job.restarts_at = self.now + Duration::from_secs(1);
             self.job_manager.free(number, self.now);

@@ -117,6 +117,9 @@ impl World {
             return;
         };
         let now = manager.moment(self.now);
+        if manager.rest.is_some() {
+            return; // There is no JobManager beside it.
+        }
         let watches = leads || manager.is_list_awaited || manager.job_manager_lingers_until > self.now;
         let election = manager.election.as_mut();
         let event = election.and_then(|election| election.candidacy.note_job_manager(watches, now));
@@ -322,6 +325,9 @@ impl World {
 
     /// Once nothing goes wrong any more, one acts soon: the one beside the JobManager that leads.
     pub(super) fn check_successor(&mut self) {
+        if self.standalone.is_some() && self.managers.values().any(|manager| manager.leads(self.now)) {
+            return;
+        }
         let leader = self.managers.get(&self.job_manager.process);
         let acts = leader.is_some_and(|manager| manager.leads(self.now));
         if !acts {
@@ -359,7 +365,7 @@ impl World {
 
     /// Lets others take over if the leading JobManager stays away.
     pub(super) fn expect_fail_over(&mut self, process: u64) {
-        if self.job_manager.process == process && self.shape.seats > 1 {
+        if self.standalone.is_none() && self.job_manager.process == process && self.shape.seats > 1 {
             let at = self.now + self.random.millis(15_000, 25_000);
             let session = self.job_manager.session;
             self.agenda.plan(at, Happening::JobManagerFailsOver { session });
@@ -396,7 +402,7 @@ impl World {
             let at = self.now + self.random.millis(0, 3);
             self.agenda.plan(at, happening);
         }
-        if self.job_manager.process != process && self.random.chance(600) {
+        if self.standalone.is_none() && self.job_manager.process != process && self.random.chance(600) {
             self.outdated_orders(process);
         }
     }

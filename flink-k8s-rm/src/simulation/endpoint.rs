@@ -180,6 +180,15 @@ impl World {
 
     /// The connection to a TaskManager is lost.
     pub(super) fn connection_lost(&mut self, key: &PodKey) {
+        let now = self.now;
+        if let Some(standalone) = &mut self.standalone {
+            let known = standalone.task_managers.get(&key.name);
+            if known.is_some_and(|known| known.uid == key.uid) {
+                standalone.lose(&key.name, now);
+                self.hand_out_slots();
+            }
+            return;
+        }
         let is_registered = self
             .job_manager
             .workers

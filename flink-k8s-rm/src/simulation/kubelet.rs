@@ -206,6 +206,24 @@ impl World {
         let Some(task_manager) = self.task_managers.get(key).cloned() else {
             return;
         };
+        if let Some(standalone) = &self.standalone {
+            let session = standalone.session;
+            let is_answered = standalone.ready_at <= self.now && self.job_manager.stalled_until <= self.now;
+            if task_manager.session == Some(session) {
+                return;
+            }
+            if !is_answered {
+                let delay = self.random.millis(1000, 10_000);
+                self.plan_pod(key, delay, PodStep::Register);
+                return;
+            }
+            note!(self, "TaskManager {} registers", key.name);
+            if let Some(task_manager) = self.task_managers.get_mut(key) {
+                task_manager.session = Some(session);
+            }
+            self.register_standalone(key);
+            return;
+        }
         let is_answered = self.job_manager_answers();
         if !is_answered {
             if self.now > task_manager.started + REGISTRATION_PATIENCE && task_manager.session.is_none() {
@@ -273,6 +291,11 @@ impl World {
     /// The process has ended. The JobManager learns of it from the watch or, later, by heartbeats.
     fn task_manager_ended(&mut self, key: &PodKey) {
         self.task_managers.remove(key);
+        if self.standalone.is_some() {
+            let at = self.now + self.random.millis(50, 8_000);
+            self.agenda
+                .plan(at, Happening::ConnectionLost { key: key.clone() });
+        }
     }
 
     pub(super) fn evict(&mut self, key: &PodKey) {
@@ -316,7 +339,7 @@ impl World {
             self.expect_report(key, request);
         }
         self.pods_on_nodes.remove(key);
-        self.task_managers.remove(key);
+        self.task_manager_ended(key);
         self.changes_happened();
     }
 

@@ -51,6 +51,12 @@ pub enum Invariant {
     WritesWithinItsTerm,
     /// Once the faults have stopped, the resource manager beside the leading JobManager soon acts.
     SomebodyActs,
+    /// With a standalone JobManager only workers that hold no slot are released.
+    ReleasesOnlyIdle,
+    /// There are never more workers than the bounds that standalone Flink ignores.
+    PolicyIsKept,
+    /// In the end no worker stays that has nothing to do.
+    IdleWorkersGo,
 }
 
 impl fmt::Display for Invariant {
@@ -75,6 +81,9 @@ impl fmt::Display for Invariant {
             Self::QuietWhenSettled => "in a quiet system nothing is written",
             Self::OneActs => "two resource managers never act at the same time",
             Self::WritesWithinItsTerm => "nothing is written after the end of a term",
+            Self::ReleasesOnlyIdle => "only workers that hold no slot are released",
+            Self::PolicyIsKept => "there are never more workers than the policy allows",
+            Self::IdleWorkersGo => "in the end no worker stays that has nothing to do",
             Self::SomebodyActs => "soon after the last fault one acts",
         })
     }

@@ -18,10 +18,12 @@ use super::ledger::{Invariant, Ledger, Want};
 use super::plant::Plant;
 use super::pod_status;
 use super::pod_watch::PodWatch;
+use super::rest_source::{RestSource, RestStep};
 use super::trace::note;
 use super::world::{Happening, World};
 use crate::driver::simulated::observe;
 use crate::job_manager_view::JobManagerView;
+use crate::leadership::Claim;
 use crate::workers::{
     Action, CallFailure, Event, FailureCause, Farewell, Moment, News, PodObservation, PodStage, Termination,
     Workers, WorkersOptions,
@@ -52,6 +54,7 @@ pub(super) struct Manager {
     pub(super) election: Option<Election>,
     /// Counts the terms in which it acted.
     pub(super) term: u64,
+    pub(super) rest: Option<RestSource>,
     pub(super) ledger: Ledger,
     /// A JobManager waits for the list of its workers.
     pub(super) is_list_awaited: bool,
@@ -125,6 +128,14 @@ impl World {
         }
         let first_version = u64::try_from(timestamp(self.now).as_millisecond()).unwrap_or(1);
         let view = JobManagerView::new(&self.cluster_id, self.namespace.clone(), first_version);
+        let claim = self.shape.is_standalone.then_some(Claim::WhenFree);
+        if self.shape.is_standalone {
+            options.unknown_demand_patience = Duration::ZERO;
+        }
+        let rest = self
+            .shape
+            .is_standalone
+            .then(|| RestSource::new(self.policy.clone()));
         let has_rivals = self.shape.has_election;
         let speed = if has_rivals {
             u32::try_from(self.random.between(960, 1040)).unwrap_or(1000)
@@ -142,8 +153,9 @@ impl World {
             is_view_outdated: false,
             watch: PodWatch::default(),
             owner: None,
-            election: has_rivals.then(|| Election::new(process, options.jitter_seed, None)),
+            election: has_rivals.then(|| Election::new(process, options.jitter_seed, claim)),
             term: 0,
+            rest,
             options,
             ledger: Ledger::default(),
             is_list_awaited: false,
@@ -159,6 +171,9 @@ impl World {
         self.managers.insert(process, manager);
         let found_at = self.now + self.random.millis(5, 500);
         self.agenda.plan(found_at, Happening::OwnerAnswered { process });
+        if self.shape.is_standalone {
+            self.plan_rest(process, Duration::ZERO, RestStep::Begin);
+        }
         process
     }
 
@@ -333,6 +348,7 @@ impl World {
         self.tell(
             process,
             match self.plant {
+                _ if self.shape.is_standalone => Event::DemandUnknown,
                 Some(Plant::NeverLooksAtDemand) => Event::SlotsWanted(false),
                 _ if answers => Event::SlotsWanted(is_wanted),
                 _ => Event::DemandUnknown,

@@ -6,7 +6,7 @@ use flink_k8s_core::pod_name::PodName;
 
 use super::election::SUCCESSOR_WITHIN;
 use super::ledger::{Invariant, Violation};
-use super::manager::is_foreign;
+use super::manager::{Manager, is_foreign};
 use super::plant::Plant;
 use super::world::World;
 use crate::workers::Situation;
@@ -19,6 +19,8 @@ const RECOVERY: Duration = Duration::from_secs(45 * 60);
 /// How long jobs may wait for their slots: longer than Flink gives TaskManagers to register, and shorter
 /// than the time until pods are listed again for no reason.
 const DEMAND_MET_WITHIN: Duration = Duration::from_secs(9 * 60);
+/// After which time a worker that nothing needs has gone, once nothing goes wrong.
+const IDLE_WORKERS_GO_WITHIN: Duration = Duration::from_secs(180);
 /// For how long nothing may be written then.
 const QUIET: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -84,6 +86,7 @@ pub fn simulate(seed: u64, settings: Settings) -> Outcome {
     }
     if world.violation.is_none() {
         let written = world.calls_made;
+        let rounds = world.rounds;
         let end = world.now
             + if world.shape.has_election {
                 QUIET / 6
@@ -94,6 +97,12 @@ pub fn simulate(seed: u64, settings: Settings) -> Outcome {
         if world.calls_made != written {
             let count = world.calls_made - written;
             world.violated(Invariant::QuietWhenSettled, || format!("{count} calls"));
+        }
+        let looks = world.rounds - rounds;
+        if looks > (QUIET / 6).as_secs() * 3 / 4 && world.standalone.is_some() {
+            world.violated(Invariant::AsksSeldom, || {
+                format!("{looks} looks at the JobManager")
+            });
         }
         world.check_settled();
     }
@@ -111,10 +120,40 @@ pub fn simulate(seed: u64, settings: Settings) -> Outcome {
 }
 
 impl World {
+    /// Slots that jobs want and have not got.
+    fn missing(&self) -> u32 {
+        match &self.standalone {
+            Some(standalone) => standalone.missing(self.now),
+            None => self.job_manager.missing(&self.jobs, self.now),
+        }
+    }
+
+    /// A worker of a standalone JobManager that is idle although nothing wants it to stay.
+    fn idle_for_nothing(&self, manager: &Manager) -> Option<PodName> {
+        let standalone = self.standalone.as_ref()?;
+        let is_idle = |name: &&PodName| {
+            let known = standalone.task_managers.get(*name);
+            let keeps = standalone
+                .jobs
+                .values()
+                .any(|job| job.ran_on.contains(name.as_str()));
+            !keeps
+                && known.is_some_and(|known| {
+                    known.is_idle() && self.now > known.idle_since + IDLE_WORKERS_GO_WITHIN
+                })
+        };
+        let wanted = &manager.ledger.wanted;
+        let idle: Vec<&PodName> = wanted.keys().filter(is_idle).collect();
+        let needed = (self.policy.redundant_workers as usize).max(self.policy.bounds.fewest as usize);
+        let is_surplus = idle.len() > self.policy.redundant_workers as usize && wanted.len() > needed;
+        idle.first().filter(|_| is_surplus).map(|name| (*name).clone())
+    }
+
     fn check_demand_is_met(&mut self) {
-        let missing = self.job_manager.missing(&self.jobs, self.now);
+        let missing = self.missing();
+        let is_bound = self.standalone.is_some() && self.policy.bounds.most < u32::MAX;
         // Places that leaving pods take are free only when these have gone.
-        if self.max_workers.is_none() && missing > 0 {
+        if self.max_workers.is_none() && !is_bound && missing > 0 {
             self.violated(Invariant::DemandIsMetSoon, || {
                 format!("{missing} slots are missing")
             });
@@ -132,7 +171,11 @@ impl World {
     }
 
     fn unsettled(&self) -> Option<(Invariant, String)> {
-        let Some(manager) = self.managers.get(&self.job_manager.process) else {
+        let acting = match &self.standalone {
+            Some(_) => self.managers.values().find(|manager| manager.leads(self.now)),
+            None => self.managers.get(&self.job_manager.process),
+        };
+        let Some(manager) = acting else {
             return Some((Invariant::DemandIsMet, "there is no resource manager".to_owned()));
         };
         let now = manager.moment(self.now);
@@ -142,14 +185,19 @@ impl World {
             return Some((Invariant::EachCallIsAnswered, detail));
         }
         let own = self.api.pods.values().filter(|pod| !is_foreign(pod)).count();
-        let is_full = self.max_workers.is_some_and(|max| own >= max);
-        let missing = self.job_manager.missing(&self.jobs, self.now);
-        if missing > 0 && !is_full || !self.job_manager.is_ready {
+        let most = self.standalone.as_ref().map(|_| self.policy.bounds.most as usize);
+        let most = self.max_workers.into_iter().chain(most).min();
+        let is_full = most.is_some_and(|max| own >= max);
+        let missing = self.missing();
+        let is_ready = self.standalone.is_some() || self.job_manager.is_ready;
+        if missing > 0 && !is_full || !is_ready {
             return Some((Invariant::DemandIsMet, format!("{missing} slots are missing")));
         }
         let wanted = &manager.ledger.wanted;
-        let is_known =
-            |name: &PodName| wanted.contains_key(name) && self.job_manager.workers.contains_key(name);
+        let is_known = |name: &PodName| {
+            wanted.contains_key(name)
+                && (self.standalone.is_some() || self.job_manager.workers.contains_key(name))
+        };
         if let Some(name) = self.api.pods.keys().find(|name| !is_known(name)) {
             return Some((Invariant::NoPodWithoutReason, format!("{name} exists")));
         }
@@ -162,6 +210,9 @@ impl World {
         };
         if let Some(name) = wanted.keys().find(is_missing) {
             return Some((Invariant::WantedPodsExist, format!("{name} does not exist")));
+        }
+        if let Some(name) = self.idle_for_nothing(manager) {
+            return Some((Invariant::IdleWorkersGo, format!("{name} has nothing to do")));
         }
         if let Some(name) = self
             .job_manager

@@ -45,6 +45,12 @@ pub enum Plant {
     TrustsLateRenewals,
     /// What was planned in an earlier term is carried out although another one has led since.
     KeepsEarlierPlans,
+    /// Idle workers of a standalone JobManager are released without being frozen and looked at.
+    ReleasesUnfrozen,
+    /// What a standalone JobManager needs is planned on the facts of the look before.
+    PlansOnOldFacts,
+    /// Subtasks that have ended count for the slots of a job.
+    CountsFinishedSubtasks,
 }
 
 impl Plant {
@@ -69,6 +75,9 @@ impl Plant {
         Self::ForgetsFence,
         Self::TrustsLateRenewals,
         Self::KeepsEarlierPlans,
+        Self::ReleasesUnfrozen,
+        Self::PlansOnOldFacts,
+        Self::CountsFinishedSubtasks,
     ];
 
     /// Its name on the command line.
@@ -93,6 +102,9 @@ impl Plant {
             Self::ForgetsFence => "forgets-fence",
             Self::TrustsLateRenewals => "trusts-late-renewals",
             Self::KeepsEarlierPlans => "keeps-earlier-plans",
+            Self::ReleasesUnfrozen => "releases-unfrozen",
+            Self::PlansOnOldFacts => "plans-on-old-facts",
+            Self::CountsFinishedSubtasks => "counts-finished-subtasks",
         }
     }
 }

@@ -111,6 +111,9 @@ pub(super) fn sidecar_ended(pod: &mut Pod, now: Duration) {
         container("log-shipper", ended(0, "Completed")),
     ];
     set(pod, "Running", Some(on_a_node()), containers);
+    if let Some(status) = &mut pod.status {
+        status.pod_ip = Some("10.0.0.7".to_owned());
+    }
 }
 
 /// The main container ended.

@@ -11,13 +11,16 @@ pub(super) struct Shape {
     pub(super) has_election: bool,
     /// Whether the JobManager gives a name again once its worker was released; Flink's own does not.
     pub(super) reuses_names: bool,
+    /// Whether the JobManager is a standalone one, observed through its REST API.
+    pub(super) is_standalone: bool,
 }
 
 impl Shape {
     /// Drawn from numbers of its own, so that a new kind of world leaves the others alone.
     pub(super) fn of(seed: u64) -> Self {
         let mut random = Random::new(!seed);
-        let has_election = random.chance(350);
+        let is_standalone = random.chance(250);
+        let has_election = is_standalone || random.chance(350);
         let seats = match random.below(10) {
             _ if !has_election => 1,
             0 => 1,
@@ -29,6 +32,7 @@ impl Shape {
             seats,
             has_election,
             reuses_names,
+            is_standalone,
         }
     }
 }

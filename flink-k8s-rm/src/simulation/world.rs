@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::pod_name::PodName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::agenda::Agenda;
@@ -12,17 +13,20 @@ use super::api_server::ApiServer;
 use super::calls::{Answer, AwaitedCall, CallKind};
 use super::climate::{Climate, Disturbance};
 use super::endpoint::JobManagerStep;
-use super::job_manager::{JobManager, Jobs};
+use super::job_manager::{JobManager, Jobs, SLOTS};
 use super::kubelet::{Node, PodKey, PodStep, TaskManager, nodes};
 use super::ledger::{Invariant, Violation};
 use super::manager::Manager;
 use super::plant::Plant;
 use super::pod_watch::WatchStep;
 use super::random::Random;
+use super::rest_source::RestStep;
 use super::shape::Shape;
+use super::standalone::Standalone;
 use super::trace::Trace;
 use crate::driver::simulated::owner_reference;
 use crate::leadership::{self, LeaseRecord, LeaseWrite};
+use crate::slot_planner::PlannerPolicy;
 
 /// The uid of the Deployment that owns the pods.
 const OWNER: &str = "deployment-1";
@@ -85,6 +89,25 @@ pub(super) enum Happening {
         attempt: u64,
         step: WatchStep,
     },
+    /// The source of demand of a process goes on.
+    Rest {
+        process: u64,
+        step: RestStep,
+    },
+    SlotIsRequested {
+        key: PodKey,
+        job: u32,
+    },
+    StandaloneTicks,
+    /// A runner thaws its JVM, because nobody decided.
+    Thaws {
+        name: PodName,
+        number: u64,
+    },
+    /// The standalone JobManager notices that the process of a TaskManager has ended.
+    ConnectionLost {
+        key: PodKey,
+    },
     ManagerStarts {
         seat: usize,
     },
@@ -118,6 +141,19 @@ pub(super) enum Happening {
         step: JobManagerStep,
     },
     Disturbance(Disturbance, Duration),
+}
+
+/// The bounds and times that a standalone JobManager leaves to us.
+fn policy(random: &mut Random, redundant: usize) -> PlannerPolicy {
+    let mut policy = PlannerPolicy::new(SLOTS);
+    policy.redundant_workers = u32::try_from(redundant).unwrap_or(0);
+    if random.chance(300) {
+        policy.bounds.most = u32::try_from(random.between(2, 7)).unwrap_or(2);
+    }
+    if random.chance(200) {
+        policy.bounds.fewest = u32::try_from(random.between(1, 2)).unwrap_or(1);
+    }
+    policy
 }
 
 /// Everything there is.
@@ -157,6 +193,12 @@ pub(super) struct World {
     pub(super) processes_started: u64,
     pub(super) requests_made: u64,
 
+    /// The standalone JobManager, in worlds that have one instead of a native one.
+    pub(super) standalone: Option<Standalone>,
+    pub(super) policy: PlannerPolicy,
+    pub(super) freezes_made: u64,
+    /// Looks at the standalone JobManager that have ended.
+    pub(super) rounds: u64,
     pub(super) job_manager: JobManager,
     pub(super) redundant: usize,
     /// The largest number of pods, if there is one.
@@ -182,6 +224,7 @@ impl World {
         } else {
             climate
         };
+        let policy = policy(&mut random, redundant);
         let mut world = Self {
             shape,
             now: Duration::ZERO,
@@ -210,6 +253,10 @@ impl World {
             lease_calls_made: 0,
             processes_started: 0,
             requests_made: 0,
+            standalone: shape.is_standalone.then(Standalone::new),
+            policy,
+            freezes_made: 0,
+            rounds: 0,
             job_manager: JobManager::new(0, 0, redundant, shape.reuses_names),
             redundant,
             max_workers,
@@ -223,7 +270,9 @@ impl World {
                 .agenda
                 .plan(Duration::ZERO, Happening::ManagerStarts { seat });
         }
-        if shape.has_election {
+        if shape.is_standalone {
+            world.agenda.plan(Duration::ZERO, Happening::StandaloneTicks);
+        } else if shape.has_election {
             world.look_for_leader();
         }
         for (kind, mean) in world.climate.disturbances.clone() {
@@ -278,7 +327,8 @@ impl World {
             | Happening::Watch { process, .. }
             | Happening::OwnerAnswered { process }
             | Happening::TimerRings { process, .. }
-            | Happening::LookEnds { process } => Some(*process),
+            | Happening::LookEnds { process }
+            | Happening::Rest { process, .. } => Some(*process),
             Happening::JobManager { session, .. } if *session == self.job_manager.session => {
                 Some(self.job_manager.process)
             }
@@ -323,6 +373,13 @@ impl World {
                     self.start_session(process);
                 }
             }
+            Happening::Rest { process, step } => self.rest_goes_on(process, step),
+            Happening::SlotIsRequested { key, job } => self.slot_is_requested(&key, job),
+            Happening::StandaloneTicks => self.standalone_goes_on(),
+            Happening::Thaws { name, number } => {
+                self.thaw(&name, number);
+            }
+            Happening::ConnectionLost { key } => self.connection_lost(&key),
             Happening::OwnerAnswered { process } => self.owner_answered(process),
             Happening::TimerRings { process, at } => self.timer_rings(process, at),
             Happening::LookEnds { process } => self.look_ends(process),

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::pod_name::PodName;
 
+use crate::workers::{WorkerFacts, WorkerLife};
+
 /// What is known of a cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -72,6 +74,29 @@ impl TaskManagerFacts {
 }
 
 impl Facts {
+    /// Takes over what is known of our workers.
+    pub(crate) fn add_workers(&mut self, workers: &[WorkerFacts]) {
+        for worker in workers {
+            let known = match worker.life {
+                WorkerLife::Wanted => &mut self.workers,
+                WorkerLife::Lost | WorkerLife::Leaving => &mut self.gone,
+            };
+            known.insert(worker.name.clone());
+        }
+    }
+
+    /// The JobManager lists dead TaskManagers until heartbeats give them up. Those that carry a name of ours and
+    /// are no worker are dead.
+    pub(crate) fn tell_the_dead(&mut self, prefix: &str) {
+        let ours = self
+            .task_managers
+            .iter()
+            .filter(|known| known.id.starts_with(prefix));
+        let names = ours.filter_map(|known| known.id.parse::<PodName>().ok());
+        let dead: Vec<PodName> = names.filter(|name| !self.workers.contains(name)).collect();
+        self.gone.extend(dead);
+    }
+
     /// Whether a listed TaskManager can be counted on. Those that are not ours are taken at the JobManager's
     /// word.
     pub(super) fn may_live(&self, known: &TaskManagerFacts) -> bool {

@@ -489,7 +489,7 @@ impl Worker {
             let spare = pod.observation.pod_name().clone();
             return Situation::BeingAssigned { spare };
         }
-        if self.has_predecessor {
+        if self.has_predecessor && (self.pod.is_some() || self.held_as.is_none()) {
             return Situation::PredecessorMustGo;
         }
         let Some(pod) = &self.pod else {
