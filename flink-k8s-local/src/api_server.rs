@@ -68,6 +68,7 @@ use faults::Faults;
 use request_log::RequestLog;
 pub use request_log::ServedRequests;
 use store::Store;
+use watching::Bookmarks;
 use write::{FieldValidation, Origin, WriteOptions};
 
 /// Namespaces that are there from the start.
@@ -151,6 +152,7 @@ struct Server {
     store: Store,
     authenticator: Authenticator,
     faults: Faults,
+    bookmarks: Bookmarks,
     request_log: RequestLog,
     log_directory: PathBuf,
     service_cidr: ServiceCidr,
@@ -213,6 +215,7 @@ impl ApiServer {
             store: Store::new(),
             authenticator: Authenticator::new(),
             faults: Faults::new(),
+            bookmarks: Bookmarks::default(),
             request_log: RequestLog::default(),
             log_directory: options.log_directory,
             service_cidr: options.service_cidr,
@@ -237,6 +240,22 @@ impl ApiServer {
     /// What was asked so far, and by whom, ordered by user agent, verb and resource.
     pub fn served_requests(&self) -> Vec<ServedRequests> {
         self.server.request_log.served()
+    }
+
+    /// Forgets earlier states, as storage does from time to time: lists that have begun cannot go on, and watches
+    /// cannot be taken up again from before the last change of their kind.
+    pub fn compact(&self) {
+        self.server.store.compact();
+    }
+
+    /// Sends a bookmark on every open watch whose client wants bookmarks, out of turn and soon.
+    pub fn request_bookmarks(&self) {
+        self.server.bookmarks.request();
+    }
+
+    /// Whether all watches that are open have dealt with [`ApiServer::request_bookmarks`].
+    pub fn are_bookmarks_sent(&self) -> bool {
+        self.server.bookmarks.are_added()
     }
 
     /// The token that may do everything. A secret.

@@ -38,6 +38,10 @@ const TEST_LABEL: &str = "flink-k8s/test";
 const FAULTS_PATH: &str = "/flink-k8s-local/faults";
 /// How long a new namespace may take to have its service account.
 const NAMESPACE_LIMIT: time::Duration = time::Duration::from_secs(30);
+/// How long open watches may take to get a bookmark.
+const BOOKMARK_LIMIT: time::Duration = time::Duration::from_secs(60);
+/// How often it is looked for them before they are requested again.
+const BOOKMARK_POLLS: u32 = 300;
 const POLL_PAUSE: time::Duration = time::Duration::from_millis(10);
 
 /// A cluster for one test, with a namespace of its own.
@@ -269,6 +273,43 @@ impl TestCluster {
         let embedded = self.embedded.as_ref();
         let embedded = embedded.expect("only the embedded API server counts its requests");
         embedded.server.served_requests()
+    }
+
+    /// Makes the embedded API server forget earlier states, as the storage of a real one does from time to time.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster is not the embedded one.
+    pub fn compact(&self) {
+        let embedded = self.embedded.as_ref();
+        let embedded = embedded.expect("only the embedded API server forgets when it is told to");
+        embedded.server.compact();
+    }
+
+    /// Makes the embedded API server send a bookmark, which tells how far a watch has come, on every open watch
+    /// whose client wants them, after everything that has changed before.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster is not the embedded one.
+    pub async fn send_bookmarks(&self) {
+        let embedded = self.embedded.as_ref();
+        let embedded = embedded.expect("only the embedded API server sends bookmarks when it is told to");
+        let are_sent = async {
+            loop {
+                // A watch that was opened after a request knows nothing of it.
+                embedded.server.request_bookmarks();
+                for _ in 0..BOOKMARK_POLLS {
+                    if embedded.server.are_bookmarks_sent() {
+                        return;
+                    }
+                    time::sleep(POLL_PAUSE).await;
+                }
+            }
+        };
+        time::timeout(BOOKMARK_LIMIT, are_sent)
+            .await
+            .expect("open watches get their bookmarks soon");
     }
 
     /// Ends all containers of an instant pod with this exit code, as if the processes had ended.

@@ -13,12 +13,13 @@
 //! }]}
 //! ```
 //!
-//! Without `verbs`, `resource` or `userAgentContains` a rule is about all of them, and without `forSeconds` it stays
-//! in force until it is replaced. Verbs are those of Kubernetes authorization: `get`, `list`, `watch`, `create`,
-//! `update`, `patch`, `delete`, `deletecollection`. Actions: `{"status": 500}` answers with that code and a Status, whose
-//! words are the rule's `message` if it has one,
-//! `{"cut": true}` closes the connection without an answer, `{"delayMilliseconds": 200}` waits first. Open watches
-//! that match a `status` or `cut` rule are cut when the rule arrives.
+//! Without `verbs`, `resource`, `userAgentContains` or `queryContains` a rule is about all of them, and without
+//! `forSeconds` or `times` it stays in force until it is replaced. Verbs are those of Kubernetes authorization: `get`,
+//! `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`. Actions: `{"status": 500}` answers with
+//! that code and a Status, whose words are the rule's `message` and whose wish for the next attempt its
+//! `retryAfterSeconds`, if it has them; `{"cut": true}` closes the connection without an answer,
+//! `{"cutWithinEvent": true}` closes that of a watch in the middle of its next event, `{"delayMilliseconds": 200}` waits
+//! first. Open watches that match a `status` or `cut` rule are cut when the rule arrives.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -34,8 +35,16 @@ use super::status::ApiError;
 /// The rules in force.
 #[derive(Debug)]
 pub(crate) struct Faults {
-    rules: Mutex<Vec<(Rule, Option<Instant>)>>,
+    rules: Mutex<Vec<RuleInForce>>,
     arrived: watch::Sender<u64>,
+}
+
+/// A rule, and when it is over.
+#[derive(Debug)]
+struct RuleInForce {
+    rule: Rule,
+    ends_at: Option<Instant>,
+    times_left: Option<u64>,
 }
 
 /// The body of a POST.
@@ -52,9 +61,12 @@ struct Rule {
     verbs: Vec<String>,
     resource: Option<String>,
     user_agent_contains: Option<String>,
+    query_contains: Option<String>,
     action: Action,
     message: Option<String>,
     for_seconds: Option<f64>,
+    times: Option<u64>,
+    retry_after_seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -62,6 +74,7 @@ struct Rule {
 enum Action {
     Status(u16),
     Cut(bool),
+    CutWithinEvent(bool),
     DelayMilliseconds(u64),
 }
 
@@ -71,13 +84,19 @@ pub(crate) struct Subject {
     pub(crate) verb: &'static str,
     pub(crate) resource: String,
     pub(crate) user_agent: String,
+    /// As the client wrote it.
+    pub(crate) query: String,
 }
 
 /// What shall happen to a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Serve,
-    Refuse(StatusCode, Option<String>),
+    Refuse {
+        code: StatusCode,
+        message: Option<String>,
+        retry_after_seconds: Option<u32>,
+    },
     Cut,
     Delay(Duration),
 }
@@ -101,7 +120,11 @@ impl Faults {
             }
             let lifetime = rule.for_seconds.map(Duration::try_from_secs_f64).transpose();
             let lifetime = lifetime.map_err(|error| ApiError::bad_request(format!("forSeconds: {error}")))?;
-            timed.push((rule, lifetime.map(|lifetime| Instant::now() + lifetime)));
+            timed.push(RuleInForce {
+                ends_at: lifetime.map(|lifetime| Instant::now() + lifetime),
+                times_left: rule.times,
+                rule,
+            });
         }
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = timed;
         self.arrived.send_modify(|count| *count += 1);
@@ -114,10 +137,9 @@ impl Faults {
 
     pub(crate) fn in_force(&self) -> Rules {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let living = rules.iter().filter(|(_, end)| end.is_none_or(|end| end > now));
+        let living = rules.iter().filter(|rule| !rule.is_over());
         Rules {
-            rules: living.map(|(rule, _)| rule.clone()).collect(),
+            rules: living.map(|rule| rule.rule.clone()).collect(),
         }
     }
 
@@ -127,24 +149,48 @@ impl Faults {
     }
 
     pub(crate) fn fate_of(&self, subject: &Subject) -> Fate {
-        let rules = self.in_force().rules;
-        let Some(rule) = rules.iter().find(|rule| rule.matches(subject)) else {
+        let is_about_answers = |action: &Action| !matches!(action, Action::CutWithinEvent(_));
+        let Some(rule) = self.use_rule(subject, is_about_answers) else {
             return Fate::Serve;
         };
         match rule.action {
-            Action::Status(code) => {
-                let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                Fate::Refuse(code, rule.message.clone())
-            }
+            Action::Status(code) => Fate::Refuse {
+                code: StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                message: rule.message,
+                retry_after_seconds: rule.retry_after_seconds,
+            },
             Action::Cut(true) => Fate::Cut,
-            Action::Cut(false) => Fate::Serve,
+            Action::Cut(false) | Action::CutWithinEvent(_) => Fate::Serve,
             Action::DelayMilliseconds(delay) => Fate::Delay(Duration::from_millis(delay)),
         }
     }
 
+    /// The first rule that matches, used once.
+    fn use_rule(&self, subject: &Subject, is_wanted: impl Fn(&Action) -> bool) -> Option<Rule> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = rules
+            .iter_mut()
+            .filter(|rule| !rule.is_over())
+            .find(|rule| is_wanted(&rule.rule.action) && rule.rule.matches(subject))?;
+        found.times_left = found.times_left.map(|left| left - 1);
+        Some(found.rule.clone())
+    }
+
     /// Whether an open watch has to end now.
     pub(crate) fn cuts(&self, watch: &Subject) -> bool {
-        matches!(self.fate_of(watch), Fate::Cut | Fate::Refuse(..))
+        matches!(self.fate_of(watch), Fate::Cut | Fate::Refuse { .. })
+    }
+
+    /// Whether the event that an open watch is about to send has to break off.
+    pub(crate) fn cuts_within_event(&self, watch: &Subject) -> bool {
+        let is_it = |action: &Action| matches!(action, Action::CutWithinEvent(true));
+        self.use_rule(watch, is_it).is_some()
+    }
+}
+
+impl RuleInForce {
+    fn is_over(&self) -> bool {
+        self.times_left == Some(0) || self.ends_at.is_some_and(|end| end <= Instant::now())
     }
 }
 
@@ -159,6 +205,10 @@ impl Rule {
                 .user_agent_contains
                 .as_ref()
                 .is_none_or(|part| subject.user_agent.contains(part.as_str()))
+            && self
+                .query_contains
+                .as_ref()
+                .is_none_or(|part| subject.query.contains(part.as_str()))
     }
 }
 
@@ -184,6 +234,7 @@ mod tests {
             verb,
             resource: resource.to_owned(),
             user_agent: "fabric8-kubernetes-client/6.13".to_owned(),
+            query: "limit=500&continue=abc".to_owned(),
         }
     }
 
@@ -196,7 +247,11 @@ mod tests {
         ]));
         assert_eq!(
             faults.fate_of(&subject("watch", "pods")),
-            Fate::Refuse(StatusCode::INTERNAL_SERVER_ERROR, Some("no".to_owned()))
+            Fate::Refuse {
+                code: StatusCode::INTERNAL_SERVER_ERROR,
+                message: Some("no".to_owned()),
+                retry_after_seconds: None,
+            }
         );
         assert_eq!(faults.fate_of(&subject("list", "pods")), Fate::Serve);
         assert_eq!(
@@ -211,5 +266,28 @@ mod tests {
     fn a_rule_ends_by_itself() {
         let faults = faults(&json!([{"action": {"cut": true}, "forSeconds": 0}]));
         assert_eq!(faults.fate_of(&subject("watch", "pods")), Fate::Serve);
+    }
+
+    #[test]
+    fn a_rule_about_some_queries_is_used_as_often_as_it_says() {
+        let faults = faults(&json!([
+            {"queryContains": "watch=true", "action": {"cut": true}},
+            {"queryContains": "continue=", "action": {"status": 429}, "retryAfterSeconds": 3, "times": 2},
+        ]));
+        let refused = Fate::Refuse {
+            code: StatusCode::TOO_MANY_REQUESTS,
+            message: None,
+            retry_after_seconds: Some(3),
+        };
+        let fates = [(); 3].map(|()| faults.fate_of(&subject("list", "pods")));
+        assert_eq!(fates, [refused.clone(), refused, Fate::Serve]);
+    }
+
+    #[test]
+    fn a_rule_about_events_is_no_rule_about_answers() {
+        let faults = faults(&json!([{"action": {"cutWithinEvent": true}, "times": 1}]));
+        let watch = subject("watch", "pods");
+        assert_eq!(faults.fate_of(&watch), Fate::Serve);
+        assert!(faults.cuts_within_event(&watch) && !faults.cuts_within_event(&watch));
     }
 }

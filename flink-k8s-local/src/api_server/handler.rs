@@ -62,7 +62,14 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Resul
     server.request_log.count(&subject);
     match server.faults.fate_of(&subject) {
         Fate::Serve => {}
-        Fate::Refuse(code, words) => return Ok(respond_to_error(ApiError::injected(code, words))),
+        Fate::Refuse {
+            code,
+            message,
+            retry_after_seconds,
+        } => {
+            let error = ApiError::injected(code, message, retry_after_seconds);
+            return Ok(respond_to_error(error));
+        }
         Fate::Cut => return Err(CutConnection),
         Fate::Delay(delay) => tokio::time::sleep(delay).await,
     }
@@ -108,6 +115,7 @@ fn subject_of(request: &Request<Body>, target: Option<&Target>) -> Subject {
             .map(|target| target.kind.plural.to_owned())
             .unwrap_or_default(),
         user_agent: user_agent(request.headers()).to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
     }
 }
 

@@ -19,7 +19,8 @@ use super::{
 /// Where the next page of a list starts.
 #[derive(Debug, Deserialize, Serialize)]
 struct ContinueToken {
-    revision: u64,
+    /// The state that the list shows; absent if the present one is good enough.
+    revision: Option<u64>,
     namespace: String,
     name: String,
 }
@@ -44,6 +45,10 @@ pub(crate) fn list(server: &Server, target: &Target, query: &Query, view: View) 
     let token = query.get("continue").map(parse_token).transpose()?;
     let wanted = wanted_revision(query)?;
     let exact = query.get("resourceVersionMatch") == Some("Exact");
+    if token.is_some() && wanted > 0 {
+        let message = "specifying resource version is not allowed when using continue";
+        return Err(ApiError::bad_request(message));
+    }
     let limit = usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(usize::MAX);
 
     let (current, objects) = server.store.list(target.kind, namespace);
@@ -51,7 +56,7 @@ pub(crate) fn list(server: &Server, target: &Target, query: &Query, view: View) 
         return Err(ApiError::version_too_large(wanted, current));
     }
     let at = match &token {
-        Some(token) => token.revision,
+        Some(token) => token.revision.unwrap_or(current),
         // A limit with an old version means that very version, as long as nobody says otherwise.
         None if wanted > 0 && (exact || (limit > 0 && query.get("resourceVersionMatch").is_none())) => wanted,
         None => current,
@@ -59,11 +64,10 @@ pub(crate) fn list(server: &Server, target: &Target, query: &Query, view: View) 
     let objects = if at == current {
         objects
     } else {
-        server.store.list_at(target.kind, namespace, at).ok_or_else(|| {
-            ApiError::expired(format!(
-                "The provided continue parameter or resourceVersion {at} is too old to list from"
-            ))
-        })?
+        match server.store.list_at(target.kind, namespace, at) {
+            Some(objects) => objects,
+            None => return Err(expired(at, token)?),
+        }
     };
     let is_next = |object: &Object| {
         token.as_ref().is_none_or(|token| {
@@ -83,10 +87,11 @@ pub(crate) fn list(server: &Server, target: &Target, query: &Query, view: View) 
         ..ListMetadata::default()
     };
     if limit > 0 && objects.len() > limit {
-        metadata.remaining = Some(objects.len() - limit);
+        // With a selector nobody counts what is left.
+        metadata.remaining = selector.is_empty().then_some(objects.len() - limit);
         objects.truncate(limit);
         if let Some(last) = objects.last() {
-            metadata.continue_token = Some(continue_after(at, last)?);
+            metadata.continue_token = Some(encode_token(&continue_after(at, last))?);
         }
     }
     Ok(view.list(&metadata, objects.iter().map(AsRef::as_ref)))
@@ -105,11 +110,25 @@ fn parse_token(text: &str) -> Result<ContinueToken, ApiError> {
     token.ok_or_else(|| ApiError::bad_request(format!("continue key is not valid: {text:?}")))
 }
 
-fn continue_after(revision: u64, last: &Object) -> Result<String, ApiError> {
-    let token = ContinueToken {
-        revision,
+/// The state of this revision is forgotten. A list that has begun may go on with the present state.
+fn expired(revision: u64, token: Option<ContinueToken>) -> Result<ApiError, ApiError> {
+    Ok(match token {
+        Some(token) => ApiError::continue_expired(encode_token(&ContinueToken {
+            revision: None,
+            ..token
+        })?),
+        None => ApiError::expired(format!("The resourceVersion {revision} is too old to list from")),
+    })
+}
+
+fn continue_after(revision: u64, last: &Object) -> ContinueToken {
+    ContinueToken {
+        revision: Some(revision),
         namespace: text(&last.value, "/metadata/namespace").to_owned(),
         name: text(&last.value, "/metadata/name").to_owned(),
-    };
-    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).map_err(ApiError::internal)?))
+    }
+}
+
+fn encode_token(token: &ContinueToken) -> Result<String, ApiError> {
+    Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(token).map_err(ApiError::internal)?))
 }

@@ -15,6 +15,8 @@ pub(crate) struct ApiError {
     reason: &'static str,
     message: String,
     details: Map<String, Value>,
+    /// Where a list that has expired may go on.
+    continue_token: Option<String>,
 }
 
 /// One reason why an object is refused as a whole.
@@ -73,6 +75,7 @@ impl ApiError {
             reason,
             message: message.into(),
             details: Map::new(),
+            continue_token: None,
         }
     }
 
@@ -191,6 +194,19 @@ impl ApiError {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
+    /// The page that follows cannot be shown as it was; `token` leads to it as it is now.
+    pub(crate) fn continue_expired(token: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a \
+                       new list without the continue parameter, or use the continue token in this response to retrieve \
+                       the remainder of the results. Continuing with the provided token results in an inconsistent \
+                       list - objects that were created, modified, or deleted between the time the first chunk was \
+                       returned and now may show up in the list.";
+        Self {
+            continue_token: Some(token),
+            ..Self::expired(message)
+        }
+    }
+
     pub(crate) fn version_too_large(asked: u64, current: u64) -> Self {
         let message = format!("Too large resource version: {asked}, current: {current}");
         let mut error = Self::new(
@@ -258,7 +274,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
-    pub(crate) fn injected(code: StatusCode, words: Option<String>) -> Self {
+    pub(crate) fn injected(
+        code: StatusCode,
+        message: Option<String>,
+        retry_after_seconds: Option<u32>,
+    ) -> Self {
         let reason = match code {
             StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
             StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
@@ -270,11 +290,20 @@ impl ApiError {
             StatusCode::GATEWAY_TIMEOUT => "Timeout",
             _ => "InternalError",
         };
-        Self::new(
-            code,
-            reason,
-            words.unwrap_or_else(|| format!("answered with {} by a fault rule", code.as_u16())),
-        )
+        let message = message.unwrap_or_else(|| format!("answered with {} by a fault rule", code.as_u16()));
+        let mut error = Self::new(code, reason, message);
+        if let Some(seconds) = retry_after_seconds {
+            error.details.insert("retryAfterSeconds".into(), seconds.into());
+        }
+        error
+    }
+
+    /// How long the client is asked to wait.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        let wish = self.details.get("retryAfterSeconds").and_then(Value::as_u64);
+        let is_throttled =
+            self.code == StatusCode::TOO_MANY_REQUESTS || self.code == StatusCode::GATEWAY_TIMEOUT;
+        wish.or(is_throttled.then_some(1))
     }
 
     /// The `Status` object.
@@ -283,6 +312,9 @@ impl ApiError {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = token.as_str().into();
+        }
         if !self.details.is_empty() {
             status["details"] = Value::Object(self.details.clone());
         }
@@ -299,10 +331,10 @@ impl fmt::Display for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = json_response(self.code, &self.status());
-        if self.code == StatusCode::TOO_MANY_REQUESTS || self.code == StatusCode::GATEWAY_TIMEOUT {
+        if let Some(seconds) = self.retry_after_seconds() {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -71,6 +71,8 @@ struct Collection {
 #[derive(Debug)]
 struct State {
     revision: u64,
+    /// What was before this revision cannot be listed any more.
+    compacted: u64,
     collections: Vec<Collection>,
 }
 
@@ -101,6 +103,7 @@ impl Store {
         Self {
             state: Mutex::new(State {
                 revision: 1,
+                compacted: 0,
                 collections,
             }),
         }
@@ -114,6 +117,19 @@ impl Store {
     /// Takes the lock for reading and writing.
     pub(crate) fn begin(&self) -> Transaction<'_> {
         Transaction { state: self.lock() }
+    }
+
+    /// Forgets all that was before now: earlier states cannot be listed, and no watch goes on from before the last
+    /// change of its kind.
+    pub(crate) fn compact(&self) {
+        let mut state = self.lock();
+        state.compacted = state.revision;
+        for collection in &mut state.collections {
+            if let Some(newest) = collection.log.back() {
+                collection.forgotten = newest.revision;
+            }
+            collection.log.clear();
+        }
     }
 
     /// A signal that fires after every change of the kind.
@@ -140,7 +156,7 @@ impl Store {
     ) -> Option<Vec<Arc<Object>>> {
         let state = self.lock();
         let collection = &state.collections[kind.storage];
-        if revision < collection.forgotten {
+        if revision < collection.forgotten || revision < state.compacted {
             return None;
         }
         let mut objects = collection.objects.clone();

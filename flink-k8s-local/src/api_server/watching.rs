@@ -1,6 +1,14 @@
 //! Watches: what changes after a version, as a stream over HTTP or as frames over a WebSocket.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -33,6 +41,8 @@ use super::{
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 /// How often a client that wants bookmarks gets one.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
+/// How long before the end of a watch it gets one, so that the next watch goes on from there.
+const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
 /// One open watch.
 pub(crate) struct Watch {
@@ -48,6 +58,7 @@ pub(crate) struct Watch {
     end_after_ready: bool,
     changed: watch::Receiver<u64>,
     faults: watch::Receiver<u64>,
+    bookmarks: watch::Receiver<u64>,
     next_bookmark: Instant,
     deadline: Instant,
 }
@@ -55,9 +66,17 @@ pub(crate) struct Watch {
 /// What comes next in a watch.
 enum Next {
     Frame(Bytes),
+    /// The last thing before the connection has to break off.
+    Part(Bytes),
     /// The regular end.
     End,
     /// The connection has to break off.
+    Cut,
+}
+
+/// What a stream of lines goes on with.
+enum Line {
+    Next(Watch),
     Cut,
 }
 
@@ -111,11 +130,20 @@ impl Watch {
             end_after_ready: false,
             changed: server.store.subscribe(kind),
             faults: server.faults.subscribe(),
-            next_bookmark: now + BOOKMARK_INTERVAL,
+            bookmarks: server.bookmarks.wanted.subscribe(),
+            next_bookmark: now,
             deadline: now + timeout.unwrap_or(DEFAULT_TIMEOUT),
         };
+        watch.plan_bookmark();
         watch.begin(start, initial_events == Some(true));
         Ok(watch)
+    }
+
+    fn plan_bookmark(&mut self) {
+        let now = Instant::now();
+        let last = self.deadline.checked_sub(LAST_BOOKMARK_BEFORE_END);
+        let last = last.filter(|last| *last > now);
+        self.next_bookmark = last.map_or(now + BOOKMARK_INTERVAL, |last| last.min(now + BOOKMARK_INTERVAL));
     }
 
     fn begin(&mut self, start: Start, mark_end: bool) {
@@ -148,7 +176,11 @@ impl Watch {
     /// Cancel safe: a frame is either returned or still to come.
     async fn next(&mut self) -> Next {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(mut frame) = self.ready.pop_front() {
+                if self.server.faults.cuts_within_event(&self.subject) {
+                    frame.truncate(frame.len() / 2);
+                    return Next::Part(frame);
+                }
                 return Next::Frame(frame);
             }
             if self.end_after_ready {
@@ -169,8 +201,14 @@ impl Watch {
                 }
                 _ = self.changed.changed() => {}
                 () = sleep_until(self.deadline) => return Next::End,
+                _ = self.bookmarks.changed() => {
+                    if self.wants_bookmarks {
+                        self.ready.push_back(self.view.bookmark(self.position, false));
+                    }
+                    self.server.bookmarks.answered.fetch_add(1, Ordering::Relaxed);
+                }
                 () = sleep_until(self.next_bookmark), if self.wants_bookmarks => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                    self.plan_bookmark();
                     self.ready.push_back(self.view.bookmark(self.position, false));
                 }
             }
@@ -227,10 +265,14 @@ impl Watch {
 
     /// Answers with a stream of lines, which ends with the watch.
     pub(crate) fn into_response(self) -> Response {
-        let lines = stream::unfold(Some(self), |watch| async {
-            let mut watch = watch?;
+        let lines = stream::unfold(Some(Line::Next(self)), |line| async {
+            let mut watch = match line? {
+                Line::Next(watch) => watch,
+                Line::Cut => return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), None)),
+            };
             match watch.next().await {
-                Next::Frame(frame) => Some((Ok(watch.with_more(frame)), Some(watch))),
+                Next::Frame(frame) => Some((Ok(watch.with_more(frame)), Some(Line::Next(watch)))),
+                Next::Part(part) => Some((Ok(part), Some(Line::Cut))),
                 Next::End => None,
                 Next::Cut => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), None)),
             }
@@ -281,9 +323,31 @@ impl Watch {
                     let _: Result<(), axum::Error> = socket.send(Message::Close(None)).await;
                     return;
                 }
-                Next::Cut => return,
+                // A frame is whole or not there.
+                Next::Cut | Next::Part(_) => return,
             }
         }
+    }
+}
+
+/// Bookmarks out of turn, which tests ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Bookmarks {
+    wanted: watch::Sender<u64>,
+    /// Watches that have dealt with the last request.
+    answered: AtomicUsize,
+}
+
+impl Bookmarks {
+    /// Adds one to every open watch whose client wants bookmarks, soon.
+    pub(crate) fn request(&self) {
+        self.answered.store(0, Ordering::Relaxed);
+        self.wanted.send_modify(|count| *count += 1);
+    }
+
+    /// Whether all open watches have dealt with the last request.
+    pub(crate) fn are_added(&self) -> bool {
+        self.answered.load(Ordering::Relaxed) >= self.wanted.receiver_count()
     }
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod deletion;
 mod objects;
+mod pages;
 mod patches;
 mod pods;
 mod watches;

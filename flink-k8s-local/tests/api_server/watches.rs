@@ -237,6 +237,55 @@ async fn a_cut_breaks_the_connection_of_open_watches() {
 }
 
 #[tokio::test]
+async fn a_connection_can_break_off_in_the_middle_of_an_event() {
+    let server = TestServer::start().await;
+    let rules = json!({"rules": [{"verbs": ["watch"], "action": {"cutWithinEvent": true}, "times": 1}]});
+    server
+        .call("POST", "/flink-k8s-local/faults", &rules)
+        .await
+        .unwrap();
+    let parameters = WatchParams::default();
+    let mut events = pin!(server.pods().watch(&parameters, "0").await.unwrap());
+    server
+        .pods()
+        .create(&PostParams::default(), &pod("a"))
+        .await
+        .unwrap();
+    match soon(events.next()).await {
+        None | Some(Err(_)) => {}
+        Some(Ok(event)) => panic!("{}", described(&event)),
+    }
+    let mut events = pin!(server.pods().watch(&parameters, "0").await.unwrap());
+    assert_eq!(next(&mut events).await, "ADDED a", "once is enough");
+}
+
+#[tokio::test]
+async fn a_bookmark_leads_past_what_was_forgotten() {
+    let server = TestServer::start().await;
+    let config_maps = server.config_maps();
+    let selected = WatchParams::default().labels("tier=back").timeout(60);
+    let mut events = pin!(config_maps.watch(&selected, "1").await.unwrap());
+    config_maps
+        .create(&PostParams::default(), &config_map("a", &json!({})))
+        .await
+        .unwrap();
+    server.server.request_bookmarks();
+    let WatchEvent::Bookmark(bookmark) = soon(events.try_next()).await.unwrap().unwrap() else {
+        panic!("a bookmark")
+    };
+    server.server.compact();
+    let version = bookmark.metadata.resource_version;
+    for (from, expected) in [("1", "ERROR 410 Expired"), (version.as_str(), "ADDED b")] {
+        let mut events = pin!(config_maps.watch(&WatchParams::default(), from).await.unwrap());
+        if from == version {
+            let b = config_map("b", &json!({}));
+            config_maps.create(&PostParams::default(), &b).await.unwrap();
+        }
+        assert_eq!(next(&mut events).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_watch_shows_tables_row_by_row() {
     let server = TestServer::start().await;
     server
