@@ -9,6 +9,7 @@ mod leases;
 mod manifests;
 mod object_watch;
 mod objects;
+mod paged_list;
 mod permissions;
 mod runner_token;
 mod shipped_files;
@@ -27,16 +28,16 @@ use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request;
 use kube::core::params::GetParams;
-use kube::core::{ObjectList, Request};
 use kube::{Client, Resource as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use api_calls::{ApiCall, ApiCalls};
 pub use call::CallError;
-use call::{CALL_TIMEOUT, LIST_TIMEOUT, call, call_for_bytes};
+use call::{CALL_TIMEOUT, call, call_for_bytes};
 pub use connect::{ConnectError, ConnectOptions, CredentialsOrigin};
 use failure::{create_error, delete_error, read_error};
 use object_watch::{ObjectEvent, Watched};
@@ -50,7 +51,8 @@ const LOG_BYTES: usize = 1024 * 1024;
 
 /// The Kubernetes API of one namespace, through the `kube` crate.
 ///
-/// Cloning is cheap. Calls are bounded in time and never repeated here; only the watch goes on by itself.
+/// Cloning is cheap. Calls are bounded in time and never repeated here; only the watch goes on by itself, and a
+/// long list, of which the API server refuses a page for now.
 ///
 /// ```no_run
 /// # use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
@@ -111,12 +113,9 @@ impl KubeRsClient {
     pub async fn list_clusters_everywhere(&self) -> Result<Vec<Deployment>, ReadError> {
         let everywhere = Request::new(Deployment::url_path(&(), None));
         let selector = format!("{}={}", labels::TYPE, labels::NATIVE_TYPE);
-        let request = everywhere.list(&ListParams::default().labels(&selector));
-        let listed: Result<ObjectList<Deployment>, CallError> =
-            call(&self.client, request, LIST_TIMEOUT).await;
+        let listed = paged_list::list_all(&self.client, everywhere, &selector).await;
         let what = "the Deployments of Flink clusters in all namespaces";
-        let listed = listed.map_err(|error| read_error(what, &self.namespace, error))?;
-        Ok(listed.items)
+        listed.map_err(|error| read_error(what, &self.namespace, error))
     }
 
     fn requests<K: kube::Resource<DynamicType = ()>>(&self) -> Request {
@@ -179,9 +178,7 @@ impl KubeRsClient {
         &self,
         selector: &str,
     ) -> Result<Vec<K>, CallError> {
-        let request = self.requests::<K>().list(&ListParams::default().labels(selector));
-        let list: ObjectList<K> = call(&self.client, request, LIST_TIMEOUT).await?;
-        Ok(list.items)
+        paged_list::list_all(&self.client, self.requests::<K>(), selector).await
     }
 
     /// Deletes the object if it still has this uid. One that is gone, or whose name another object took,
@@ -416,6 +413,7 @@ impl KubeClient for KubeRsClient {
         object_watch::watch(self.client.clone(), watched)
             .map(|event| match event {
                 ObjectEvent::Relisted(pods) => PodEvent::Relisted(pods),
+                ObjectEvent::Listed(page, pods) => PodEvent::Listed { page, pods },
                 ObjectEvent::Applied(pod) => PodEvent::Applied(pod),
                 ObjectEvent::Deleted(pod) => PodEvent::Deleted(pod),
                 ObjectEvent::Interrupted { reason, .. } => PodEvent::Interrupted(reason),
@@ -431,6 +429,7 @@ impl KubeClient for KubeRsClient {
         };
         let events = object_watch::watch(self.client.clone(), watched).map(|event| match event {
             ObjectEvent::Relisted(nodes) => NodeEvent::Relisted(nodes),
+            ObjectEvent::Listed(page, nodes) => NodeEvent::Listed { page, nodes },
             ObjectEvent::Applied(node) => NodeEvent::Applied(node),
             ObjectEvent::Deleted(node) => NodeEvent::Deleted(node),
             ObjectEvent::Interrupted {

@@ -243,9 +243,9 @@ pub trait KubeClient: Send + Sync {
 
     /// What happens to the TaskManager pods of this cluster, without end.
     ///
-    /// The first event is [`PodEvent::Relisted`]. Lost connections, expired versions and refusals are
-    /// retried with back-off inside; each is reported once as [`PodEvent::Interrupted`] and followed,
-    /// when events might have been missed, by another [`PodEvent::Relisted`].
+    /// The first event is [`PodEvent::Relisted`], or several [`PodEvent::Listed`] stand in its place. Lost
+    /// connections, expired versions and refusals are retried with back-off inside; each is reported once as
+    /// [`PodEvent::Interrupted`] and followed, when events might have been missed, by another list.
     fn watch_task_manager_pods(&self, cluster_id: &ClusterId) -> BoxStream<'static, PodEvent>;
 
     /// What happens to the nodes of the Kubernetes cluster, without end, unless we may not know: after
@@ -284,12 +284,32 @@ pub enum ContainerRun {
     Previous,
 }
 
+/// Where a page stands in its list. All pages of a list show the same moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// It begins the list. Whatever another list had begun is void.
+    First,
+    /// More follow.
+    Next,
+    /// The list is complete: what was known before the first page and is on none is gone.
+    Last,
+}
+
 /// What happened to the pods that are watched.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PodEvent {
     /// These pods exist now; any other that was known is gone.
     Relisted(Vec<Pod>),
+    /// A page of a list that is too long for one answer: these pods exist. From the absence of others nothing
+    /// follows before the last page, and nothing at all if the list does not get there: another first page,
+    /// or [`PodEvent::Relisted`], begins a new one.
+    Listed {
+        /// Where the page stands in the list.
+        page: Page,
+        /// What is on it.
+        pods: Vec<Pod>,
+    },
     /// The pod was created or changed.
     Applied(Box<Pod>),
     /// The pod is gone; this was its last state.
@@ -304,6 +324,13 @@ pub enum PodEvent {
 pub enum NodeEvent {
     /// These nodes exist now; any other that was known is gone.
     Relisted(Vec<Node>),
+    /// A page of a list that is too long for one answer, as [`PodEvent::Listed`].
+    Listed {
+        /// Where the page stands in the list.
+        page: Page,
+        /// What is on it.
+        nodes: Vec<Node>,
+    },
     /// The node was added or changed.
     Applied(Box<Node>),
     /// The node is gone; this was its last state.

@@ -14,6 +14,7 @@ mod doubts;
 mod event;
 mod facts;
 mod failure_cause;
+mod listing;
 mod losses;
 mod moment;
 mod node_observation;
@@ -53,11 +54,12 @@ pub use status::{Departure, WorkerStatus};
 use back_off::BackOff;
 use call_budget::CallBudget;
 use doubts::Doubts;
+use listing::Listing;
 use losses::Failures;
 use nodes::Nodes;
 use spares::Spares;
 use starts::Starts;
-use worker::{Call, Demand, Seen, Source, Step, Worker};
+use worker::{Call, Demand, Source, Step, Worker};
 
 /// How many departures [`Workers::departures`] remembers.
 const DEPARTURES_KEPT: usize = 100;
@@ -87,6 +89,8 @@ pub struct Workers {
     by_name: BTreeMap<PodName, Worker>,
     /// Whether the existing pods are known; nothing is created or deleted before.
     is_listed: bool,
+    /// The list that has begun and is not complete.
+    listing: Option<Listing>,
     starts: Starts,
     deletes: CallBudget<()>,
     failures: Failures,
@@ -110,6 +114,7 @@ impl Workers {
             back_off,
             by_name: BTreeMap::new(),
             is_listed: false,
+            listing: None,
             starts: Starts::new(&options, back_off),
             failures: Failures::default(),
             nodes: Nodes::default(),
@@ -133,6 +138,7 @@ impl Workers {
             Event::WorkerRequested(request) => self.request(request, now, &mut actions),
             Event::WorkerReleased(name) => self.release(&name, now, &mut actions),
             Event::PodsRelisted(pods) => self.relist(pods, now, &mut actions),
+            Event::PodsListed { page, pods } => self.page_listed(page, pods, now, &mut actions),
             Event::PodChanged(pod) => drop(self.observe(pod, Source::Watch, now, &mut actions)),
             Event::PodGone { name, uid } => {
                 let name = self.worker_in(&name).clone();
@@ -161,7 +167,7 @@ impl Workers {
             Event::NodeChanged(node) => self.node_changed(node, now),
             Event::NodeGone(name) => self.node_gone(&name, now),
             Event::NodesUnknown => self.nodes_unknown(),
-            Event::LeadershipLost => self.is_listed = false,
+            Event::LeadershipLost => (self.is_listed, self.listing) = (false, None),
             Event::JobManagerStarted => {
                 self.starts.forget_losses();
                 self.drop_unstarted_requests(now, &mut actions);
@@ -286,33 +292,6 @@ impl Workers {
             worker.set_demand(Demand::Released { farewell }, now);
         }
         self.advance(name, now, actions);
-    }
-
-    /// A pod that is missing from the list is gone, unless the list may be older than its creation.
-    fn relist(&mut self, pods: Vec<PodObservation>, now: Moment, actions: &mut Vec<Action>) {
-        let was_listed = std::mem::replace(&mut self.is_listed, true);
-        let mut listed = BTreeSet::new();
-        // Which worker a spare runs matters less than that a pod has its name.
-        let (spares, others): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.spare.is_some());
-        for pod in others.into_iter().chain(spares) {
-            listed.insert(self.observe(pod, Source::Watch, now, actions));
-        }
-        let missing = |(name, worker): (&PodName, &Worker)| {
-            let pod = worker.pod.as_ref()?;
-            let was_seen = pod.seen == Seen::ByWatch || (worker.pod_must_go() && pod.deletions > 0);
-            (was_seen && !listed.contains(name)).then(|| (name.clone(), pod.observation.uid.clone()))
-        };
-        let gone: Vec<(PodName, Uid)> = self.by_name.iter().filter_map(missing).collect();
-        for (name, uid) in gone {
-            self.pod_gone(&name, &uid, now, actions);
-        }
-        if !was_listed {
-            let names: Vec<PodName> = self.by_name.keys().cloned().collect();
-            for name in names {
-                self.advance(&name, now, actions);
-            }
-        }
-        self.api_server_answers(now, actions);
     }
 
     /// Takes note of what was seen of a pod, and says which worker it belongs to.

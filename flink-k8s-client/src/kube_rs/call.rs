@@ -106,6 +106,17 @@ impl CallError {
         }
     }
 
+    /// The same as a duration.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.retry_after_seconds()?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// Whether the API server has forgotten the version that was asked for.
+    pub(super) fn is_expired(&self) -> bool {
+        self.code() == Some(410) || self.has_reason("Expired")
+    }
+
     pub(super) fn has_reason(&self, expected: &str) -> bool {
         matches!(self, Self::Refused { reason, .. } if reason == expected)
     }

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use flink_k8s_core::kube_client::Page;
 use futures::stream::{self, BoxStream, StreamExt};
 use http_body_util::BodyExt;
-use kube::api::{ListParams, WatchParams};
-use kube::core::{ObjectList, Request, WatchEvent};
+use kube::api::WatchParams;
+use kube::core::{Request, WatchEvent};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::time::{self, Instant};
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
-use super::call::{CALL_TIMEOUT, CallError, LIST_TIMEOUT, call, send};
+use super::call::{CALL_TIMEOUT, CallError, send};
+use super::paged_list::{PagedList, Part, Place};
 use crate::back_off::BackOff;
 
 /// After this many seconds the API server ends a watch and we open the next one. An API server that shuts
@@ -22,10 +24,12 @@ const WATCH_SECONDS: u32 = 30;
 const WATCH_SLACK: Duration = Duration::from_secs(5);
 /// A watch that was open for this long without a fault counts as working.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
-/// After this time the objects are listed again although nothing failed: a watch from a version that the API
-/// server has not reached (its storage was restored) delivers nothing and never fails.
+/// When a watch has told nothing for so long, not even by a bookmark, the objects are listed again although
+/// nothing failed: a watch from a version that the API server has not reached (its storage was restored) delivers
+/// nothing and never fails.
 const RELIST_INTERVAL: Duration = Duration::from_secs(600);
-/// After this many failures in a row to take a watch up again, the objects are listed instead.
+/// After this many refusals in a row to take a watch up again, the objects are listed instead. An API server that
+/// is away or asks to wait says nothing of the version, and a list would cost it more than a watch.
 const RESUME_ATTEMPTS: u32 = 3;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
@@ -36,6 +40,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) enum ObjectEvent<K> {
     Relisted(Vec<K>),
+    Listed(Page, Vec<K>),
     Applied(Box<K>),
     Deleted(Box<K>),
     Interrupted { reason: String, is_forbidden: bool },
@@ -60,7 +65,9 @@ where
         client,
         watched,
         resume_from: None,
-        listed_at: Instant::now(),
+        listing: None,
+        proven_at: Instant::now(),
+        refusals: 0,
         open: None,
         back_off: BackOff::new(FIRST_DELAY, LONGEST_DELAY),
         reported: None,
@@ -84,7 +91,12 @@ struct ObjectWatch<K> {
     watched: Watched,
     /// The version after which a watch misses nothing; `None` before the first list and when it expired.
     resume_from: Option<String>,
-    listed_at: Instant,
+    /// The list of which not all pages have come.
+    listing: Option<PagedList>,
+    /// When the API server last told a version.
+    proven_at: Instant,
+    /// Refusals in a row that may be about the version.
+    refusals: u32,
     open: Option<OpenWatch<K>>,
     back_off: BackOff,
     /// The interruption that the consumer was told of and that is not over yet.
@@ -106,6 +118,8 @@ struct Interruption {
     expired: bool,
     /// We may not know.
     forbidden: bool,
+    /// The API server is there and does not just ask to wait.
+    refused: bool,
 }
 
 impl Interruption {
@@ -116,14 +130,12 @@ impl Interruption {
             reason = format!("{reason}: {below}");
             cause = below.source();
         }
-        let seconds = error
-            .retry_after_seconds()
-            .map(|seconds| Duration::from_secs(seconds.into()));
         Self {
             reason,
-            retry_after: seconds.map(|wish| wish.min(LONGEST_RETRY_AFTER)),
-            expired: error.code() == Some(410) || error.has_reason("Expired"),
+            retry_after: error.retry_after().map(|wish| wish.min(LONGEST_RETRY_AFTER)),
+            expired: error.is_expired(),
             forbidden: error.code() == Some(403),
+            refused: !matches!(error.code(), None | Some(429 | 502..=504)),
         }
     }
 
@@ -133,6 +145,7 @@ impl Interruption {
             retry_after: None,
             expired: false,
             forbidden: false,
+            refused: false,
         }
     }
 }
@@ -163,22 +176,33 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
         }
     }
 
+    /// Begins a list, or goes on with the one that has begun, also after an interruption.
     async fn list(&mut self) -> Result<ObjectEvent<K>, Interruption> {
-        let wanted = ListParams {
-            label_selector: self.watched.selector(),
-            ..ListParams::default()
-        };
-        let request = self.watched.requests.list(&wanted);
-        let listed = call::<ObjectList<K>>(&self.client, request, LIST_TIMEOUT).await;
-        let what = || format!("cannot list the {}", self.watched.what);
-        let list = listed.map_err(|error| Interruption::new(what(), &error))?;
-        self.resume_from = list
-            .metadata
-            .resource_version
-            .filter(|version| !version.is_empty());
-        self.listed_at = Instant::now();
+        let Watched {
+            what,
+            requests,
+            selector,
+        } = &self.watched;
+        let listing = self
+            .listing
+            .get_or_insert_with(|| PagedList::new(requests.clone(), selector));
+        let part = listing.next(&self.client).await;
+        let part = part.map_err(|error| Interruption::new(format!("cannot list the {what}"), &error))?;
+        let Part {
+            place,
+            objects,
+            version,
+        } = part;
+        if matches!(place, Place::Whole | Place::Page(Page::Last)) {
+            self.listing = None;
+            self.resume_from = version;
+            self.proven_at = Instant::now();
+        }
         self.works();
-        Ok(ObjectEvent::Relisted(list.items))
+        Ok(match place {
+            Place::Whole => ObjectEvent::Relisted(objects),
+            Place::Page(page) => ObjectEvent::Listed(page, objects),
+        })
     }
 
     async fn open_watch(&mut self, version: &str) -> Result<(), Interruption> {
@@ -238,7 +262,7 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
             Ok(None) if open_for + Duration::from_secs(1) >= limit => {
                 self.open = None;
                 self.works();
-                if self.listed_at.elapsed() >= RELIST_INTERVAL {
+                if self.proven_at.elapsed() >= RELIST_INTERVAL {
                     self.resume_from = None;
                 }
                 Ok(None)
@@ -276,11 +300,13 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
     fn saw(&mut self, version: Option<&String>) {
         if let Some(version) = version.filter(|version| !version.is_empty()) {
             self.resume_from = Some(version.clone());
+            self.proven_at = Instant::now();
         }
     }
 
     fn works(&mut self) {
         self.back_off.reset();
+        self.refusals = 0;
         if self.reported.take().is_some() {
             let Watched { what, selector, .. } = &self.watched;
             tracing::info!(selector, "the watch on {what} works again");
@@ -295,7 +321,8 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
             .next_delay()
             .max(interruption.retry_after.unwrap_or_default());
         self.delay = Some(delay);
-        if interruption.expired || self.back_off.failures() > RESUME_ATTEMPTS {
+        self.refusals += u32::from(interruption.refused);
+        if interruption.expired || self.refusals > RESUME_ATTEMPTS {
             self.resume_from = None;
         }
         let (reason, is_forbidden) = (interruption.reason, interruption.forbidden);

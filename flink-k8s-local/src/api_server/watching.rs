@@ -76,7 +76,7 @@ enum Next {
 
 /// What a stream of lines goes on with.
 enum Line {
-    Next(Watch),
+    Next(Box<Watch>),
     Cut,
 }
 
@@ -265,7 +265,7 @@ impl Watch {
 
     /// Answers with a stream of lines, which ends with the watch.
     pub(crate) fn into_response(self) -> Response {
-        let lines = stream::unfold(Some(Line::Next(self)), |line| async {
+        let lines = stream::unfold(Some(Line::Next(Box::new(self))), |line| async {
             let mut watch = match line? {
                 Line::Next(watch) => watch,
                 Line::Cut => return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), None)),

@@ -40,7 +40,7 @@ use crate::job_manager_view::JobManagerView;
 use crate::leadership::{self, Claim, Leadership};
 use crate::observability::Observer;
 use crate::runner_client::RunnerClient;
-use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, Workers};
+use crate::workers::{Action, CallFailure, Event, FailureCause, Moment, NodeObservation, Workers};
 use election::Election;
 use pods::Owner;
 use spares::Spares;
@@ -75,6 +75,8 @@ pub(super) struct Driver {
     under_way: JoinSet<Happening>,
     pods: Option<BoxStream<'static, PodEvent>>,
     nodes: Option<BoxStream<'static, NodeEvent>>,
+    /// Of a list of nodes that has begun.
+    listed_nodes: Vec<NodeObservation>,
     owner: Option<Owner>,
     owner_error: Option<String>,
     watch_interrupted: Option<String>,
@@ -176,6 +178,7 @@ impl Driver {
             under_way: JoinSet::new(),
             pods: None,
             nodes: None,
+            listed_nodes: Vec::new(),
             owner: None,
             owner_error: None,
             watch_interrupted: None,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flink_k8s_client::workers_report::WorkerState;
-use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::kube_client::{Page, Uid};
 use flink_k8s_core::pod_name::PodName;
 
 use super::announcements::{Occurrence, Topic};
@@ -67,6 +67,12 @@ impl Observer {
             }
             Event::PodsRelisted(pods) => {
                 self.metrics.pods_listed();
+                self.touched.extend(pods.iter().map(|pod| workers.worker_of(pod)));
+            }
+            Event::PodsListed { page, pods } => {
+                if *page == Page::Last {
+                    self.metrics.pods_listed();
+                }
                 self.touched.extend(pods.iter().map(|pod| workers.worker_of(pod)));
             }
             Event::PodChanged(pod) => self.touched.push(workers.worker_of(pod)),

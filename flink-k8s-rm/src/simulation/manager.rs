@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::kube_client::{Page, Uid};
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use k8s_openapi::api::core::v1::Pod;
@@ -356,8 +356,8 @@ impl World {
         );
     }
 
-    /// The watch shows all pods.
-    pub(super) fn pods_listed(&mut self, process: u64, pods: &[Arc<Pod>]) {
+    /// The watch shows all pods, or a page of them.
+    pub(super) fn pods_listed(&mut self, process: u64, page: Option<Page>, pods: &[Arc<Pod>]) {
         let mut observed: Vec<PodObservation> = pods
             .iter()
             .filter_map(|pod| self.observed(process, pod))
@@ -376,7 +376,17 @@ impl World {
             }
             _ => {}
         }
-        self.tell(process, Event::PodsRelisted(observed));
+        let event = match page {
+            Some(page) if self.plant != Some(Plant::TakesPagesForLists) => {
+                let pods = observed;
+                Event::PodsListed { page, pods }
+            }
+            _ => Event::PodsRelisted(observed),
+        };
+        self.tell(process, event);
+        if matches!(page, Some(Page::First | Page::Next)) {
+            return;
+        }
         if is_first && self.nodes_may_be_read {
             let nodes = self.nodes.iter().map(Node::observation).collect();
             self.tell(process, Event::NodesRelisted(nodes));
@@ -503,6 +513,10 @@ fn brief(event: &Event) -> String {
         Event::CreateSucceeded(pod) => format!("CreateSucceeded {}", stage(pod)),
         Event::PodsRelisted(pods) => {
             format!("PodsRelisted {:?}", pods.iter().map(stage).collect::<Vec<_>>())
+        }
+        Event::PodsListed { page, pods } => {
+            let pods: Vec<String> = pods.iter().map(stage).collect();
+            format!("PodsListed {page:?} {pods:?}")
         }
         Event::WorkerRequested(request) => format!("WorkerRequested {}", request.name),
         other => format!("{other:?}"),

@@ -23,6 +23,8 @@ pub enum Plant {
     ExceedsMaxWorkers,
     /// A list of all pods is taken for news of those in it only.
     KeepsUnlistedPods,
+    /// A page of a list is taken for the whole list.
+    TakesPagesForLists,
     /// Every eighth release is lost.
     ForgetsReleases,
     /// The JobManager is not told of workers that failed.
@@ -64,6 +66,7 @@ impl Plant {
         Self::ExceedsCallLimit,
         Self::ExceedsMaxWorkers,
         Self::KeepsUnlistedPods,
+        Self::TakesPagesForLists,
         Self::ForgetsReleases,
         Self::HidesFailures,
         Self::LosesTimers,
@@ -91,6 +94,7 @@ impl Plant {
             Self::ExceedsCallLimit => "exceeds-call-limit",
             Self::ExceedsMaxWorkers => "exceeds-max-workers",
             Self::KeepsUnlistedPods => "keeps-unlisted-pods",
+            Self::TakesPagesForLists => "takes-pages-for-lists",
             Self::ForgetsReleases => "forgets-releases",
             Self::HidesFailures => "hides-failures",
             Self::LosesTimers => "loses-timers",

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flink_k8s_core::kube_client::Page;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::trace::note;
 use super::world::{Happening, World};
 
+/// How many pods one answer to a list holds.
+const PAGE_SIZE: usize = 3;
 /// After this time the pods are listed again although nothing failed.
 const RELIST_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a silent watch is believed.
@@ -39,6 +42,12 @@ pub(super) enum WatchStep {
     ListArrives,
     /// The list comes back.
     Listed { version: u64, pods: Vec<Arc<Pod>> },
+    /// A page of the list comes, and what is left of it is on later ones.
+    Page {
+        page: Page,
+        version: u64,
+        pods: Vec<Arc<Pod>>,
+    },
     /// The API server gets the request for a watch.
     OpenArrives,
     /// The open watch delivers a change.
@@ -124,13 +133,8 @@ impl World {
         let watch = &mut manager.watch;
         let delay = LONGEST_DELAY.min(FIRST_DELAY * (1 << watch.failures.min(10)));
         watch.failures += 1;
-        let is_hopeless = watch.failures > 3;
-        if is_hopeless {
-            self.list_pods(process, delay);
-        } else {
-            let at = self.now + delay + self.random.millis(1, 20);
-            self.plan_watch(process, at, WatchStep::OpenArrives);
-        }
+        let at = self.now + delay + self.random.millis(1, 20);
+        self.plan_watch(process, at, WatchStep::OpenArrives);
     }
 
     pub(super) fn watch_goes_on(&mut self, process: u64, attempt: u64, step: WatchStep) {
@@ -140,7 +144,14 @@ impl World {
         }
         match step {
             WatchStep::ListArrives => self.list_arrives(process),
-            WatchStep::Listed { version, pods } => self.listed(process, version, &pods),
+            WatchStep::Listed { version, pods } if pods.len() > PAGE_SIZE => {
+                self.page_comes(process, Page::First, version, pods);
+            }
+            WatchStep::Listed { version, pods } => {
+                self.list_is_complete(process, version);
+                self.pods_listed(process, None, &pods);
+            }
+            WatchStep::Page { page, version, pods } => self.page_comes(process, page, version, pods),
             WatchStep::OpenArrives => self.open_arrives(process),
             WatchStep::Delivers => self.deliver(process),
             WatchStep::RelistDue => self.list_pods(process, Duration::ZERO),
@@ -167,13 +178,34 @@ impl World {
         self.plan_watch(process, at, answer);
     }
 
-    fn listed(&mut self, process: u64, version: u64, pods: &[Arc<Pod>]) {
+    /// All pages show the pods as of one version. The list begins again when that is forgotten meanwhile.
+    fn page_comes(&mut self, process: u64, page: Page, version: u64, mut pods: Vec<Arc<Pod>>) {
+        if version < self.api.oldest_known {
+            note!(self, "the list of {process} has expired between two pages");
+            return self.list_pods(process, FIRST_DELAY);
+        }
+        let rest = pods.split_off(PAGE_SIZE.min(pods.len()));
+        if rest.is_empty() {
+            self.list_is_complete(process, version);
+            return self.pods_listed(process, Some(Page::Last), &pods);
+        }
+        let is_throttled = self.random.chance(self.climate.throttled);
+        let next_at = self.now + self.random.millis(1, if is_throttled { 10_000 } else { 20 });
+        let next = WatchStep::Page {
+            page: Page::Next,
+            version,
+            pods: rest,
+        };
+        self.plan_watch(process, next_at, next);
+        self.pods_listed(process, Some(page), &pods);
+    }
+
+    fn list_is_complete(&mut self, process: u64, version: u64) {
         if let Some(manager) = self.managers.get_mut(&process) {
             manager.watch.resume_from = version;
             manager.watch.failures = 0;
             manager.watch.listed_at = self.now;
         }
-        self.pods_listed(process, pods);
         let opens_at = self.now + self.random.millis(1, 20);
         self.plan_watch(process, opens_at, WatchStep::OpenArrives);
     }

@@ -50,6 +50,7 @@ const FOUND_BY: &[(Plant, u64)] = &[
     (Plant::ExceedsCallLimit, 0),
     (Plant::ExceedsMaxWorkers, 10),
     (Plant::KeepsUnlistedPods, 11),
+    (Plant::TakesPagesForLists, 1),
     (Plant::ForgetsReleases, 0),
     (Plant::HidesFailures, 8),
     (Plant::LosesTimers, 219),

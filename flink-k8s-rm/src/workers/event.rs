@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::kube_client::{Page, Uid};
 use flink_k8s_core::pod_name::PodName;
 
 use super::WorkerRequest;
@@ -21,6 +21,14 @@ pub enum Event {
     WorkerReleased(PodName),
     /// These pods exist, and no others.
     PodsRelisted(Vec<PodObservation>),
+    /// These pods exist, as a page of a list says. What was known before the first page and is on none, the
+    /// last says, is gone; a list whose end never comes says nothing of the kind.
+    PodsListed {
+        /// Where the page stands in the list.
+        page: Page,
+        /// What is on it.
+        pods: Vec<PodObservation>,
+    },
     /// A pod was created or changed.
     PodChanged(PodObservation),
     /// A pod is gone.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use flink_k8s_core::kube_client::Page;
+
 use super::*;
 
 mod dying_nodes;
 mod failing;
 mod lagging_watch;
+mod pages;
 mod recovery;
 mod spares;
 

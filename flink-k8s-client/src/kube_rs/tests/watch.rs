@@ -15,16 +15,15 @@ type Handle = tower_test::mock::Handle<Request<Body>, Response<AnyBody>>;
 
 struct Server {
     handle: Handle,
+    kube: KubeRsClient,
 }
 
 impl Server {
     fn new() -> (Self, BoxStream<'static, PodEvent>) {
         let (service, handle) = tower_test::mock::pair::<Request<Body>, Response<AnyBody>>();
         let kube = KubeRsClient::new(Client::new(service, "default"), "team-a".parse().unwrap());
-        (
-            Self { handle },
-            kube.watch_task_manager_pods(&"orders".parse().unwrap()),
-        )
+        let events = kube.watch_task_manager_pods(&"orders".parse().unwrap());
+        (Self { handle, kube }, events)
     }
 
     /// The next request, of which the parameters that do not change are checked here.
@@ -36,7 +35,14 @@ impl Server {
             "labelSelector=app%3Dorders%2Ccomponent%3Dtaskmanager%2Ctype%3Dflink-native-kubernetes";
         assert!(uri.contains(selector), "{uri}");
         if !uri.contains("watch=true") {
-            return ("list".to_owned(), respond);
+            let after = uri.split("continue=").nth(1);
+            let limit = if uri.contains("limit=500") {
+                ""
+            } else {
+                " as a whole"
+            };
+            let list = after.map_or("list".to_owned(), |token| format!("list after {token}"));
+            return (list + limit, respond);
         }
         assert!(
             uri.contains("timeoutSeconds=30") && uri.contains("allowWatchBookmarks=true"),
@@ -53,8 +59,13 @@ impl Server {
             Answer::Json(code, json) => {
                 respond.send_response(Response::builder().status(code).body(whole(&json)).unwrap());
             }
+            Answer::Text(code, text, seconds) => {
+                let answer = Response::builder().status(code).header("Retry-After", seconds);
+                let body = AnyBody::new(Full::from(text).map_err(|never| match never {}));
+                respond.send_response(answer.body(body).unwrap());
+            }
             Answer::Broken => respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
-            _ => panic!("not used here"),
+            Answer::Silence => panic!("not used here"),
         }
     }
 
@@ -62,6 +73,12 @@ impl Server {
         let items: Vec<Value> = pods.iter().map(|name| worker_at(name, "1")).collect();
         let list = json!({"metadata": {"resourceVersion": version}, "items": items});
         self.answer("list", Answer::Json(200, list)).await;
+    }
+
+    async fn answer_page(&mut self, expected: &str, version: &str, pods: &[&str], token: &str) {
+        let items: Vec<Value> = pods.iter().map(|name| worker_at(name, "1")).collect();
+        let list = json!({"metadata": {"resourceVersion": version, "continue": token}, "items": items});
+        self.answer(expected, Answer::Json(200, list)).await;
     }
 
     async fn answer_watch(&mut self, expected: &str) -> OpenWatch {
@@ -98,6 +115,10 @@ fn text(event: &PodEvent) -> String {
     match event {
         PodEvent::Relisted(pods) => {
             format!("relisted {}", pods.iter().map(name).collect::<Vec<_>>().join(" "))
+        }
+        PodEvent::Listed { page, pods } => {
+            let names: Vec<String> = pods.iter().map(name).collect();
+            format!("{page:?} page {}", names.join(" "))
         }
         PodEvent::Applied(pod) => format!("applied {}", name(pod)),
         PodEvent::Deleted(pod) => format!("deleted {}", name(pod)),
@@ -241,19 +262,165 @@ async fn an_api_server_that_is_away_is_reported_once_and_asked_with_growing_dela
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_is_named_and_after_some_attempts_the_pods_are_listed_again() {
+async fn an_api_server_that_is_away_or_throttles_costs_no_second_list() {
+    let overload = || {
+        let details = json!({"retryAfterSeconds": 40});
+        json!({"kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "slow down", "details": details})
+    };
     let (mut server, mut events) = Server::new();
     let script = tokio::spawn(async move {
         server.answer_list("10", &["one"]).await;
-        for _ in 0..4 {
+        for _ in 0..5 {
             server.answer("watch from 10", Answer::Broken).await;
+        }
+        let mut waited = time::Instant::now();
+        for _ in 0..5 {
+            server
+                .answer("watch from 10", Answer::Json(429, overload()))
+                .await;
+            let refused = time::Instant::now();
+            let after = std::mem::replace(&mut waited, refused);
+            assert!(
+                refused - after <= Duration::from_secs(41),
+                "{:?}",
+                refused - after
+            );
+        }
+        let watch = server.answer_watch("watch from 10").await;
+        assert!(
+            waited.elapsed() >= Duration::from_secs(40),
+            "{:?}",
+            waited.elapsed()
+        );
+        watch.event("ADDED", &worker_at("two", "11"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: cannot reach the API server: connection refused");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: the API server answered 429 TooManyRequests: slow down");
+    assert_eq!(next(&mut events).await, "applied two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_again_and_again_leads_to_a_new_list() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        let failure =
+            || json!({"kind": "Status", "code": 500, "reason": "InternalError", "message": "injected"});
+        server.answer_list("10", &["one"]).await;
+        for _ in 0..4 {
+            server.answer("watch from 10", Answer::Json(500, failure())).await;
         }
         server.answer_list("20", &["two"]).await;
         server
     });
     assert_eq!(next(&mut events).await, "relisted one");
-    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: cannot reach the API server: connection refused");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot watch the pods: the API server answered 500 InternalError: injected");
     assert_eq!(next(&mut events).await, "relisted two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_list_comes_in_pages_and_a_refused_page_is_asked_for_again_when_the_server_says() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_page("list", "10", &["one"], "t1").await;
+        let overload = Answer::Text(429, "Too many requests, please try again later.", 50);
+        let refused = time::Instant::now();
+        server.answer("list after t1", overload).await;
+        server.answer_page("list after t1", "10", &["two"], "t2").await;
+        assert!(
+            refused.elapsed() >= Duration::from_secs(50),
+            "{:?}",
+            refused.elapsed()
+        );
+        server.answer("list after t2", Answer::Broken).await;
+        server.answer_page("list after t2", "10", &["three"], "").await;
+        let watch = server.answer_watch("watch from 10").await;
+        watch.event("ADDED", &worker_at("four", "11"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "First page one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot list the pods: the API server answered 429 Too Many Requests: Too many requests, please try again later.");
+    assert_eq!(next(&mut events).await, "Next page two");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot list the pods: cannot reach the API server: connection refused");
+    assert_eq!(next(&mut events).await, "Last page three");
+    assert_eq!(next(&mut events).await, "applied four");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_expires_between_two_pages_begins_again_as_a_whole() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_page("list", "10", &["one"], "t1").await;
+        let metadata = json!({"continue": "inconsistent"});
+        let expired = json!({"kind": "Status", "metadata": metadata, "code": 410, "reason": "Expired", "message": "old"});
+        server.answer("list after t1", Answer::Json(410, expired)).await;
+        server
+            .answer_page("list as a whole", "20", &["two", "three"], "")
+            .await;
+        let watch = server.answer_watch("watch from 20").await;
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "First page one");
+    insta::assert_snapshot!(next(&mut events).await, @"interrupted: cannot list the pods: the API server answered 410 Expired: old");
+    assert_eq!(next(&mut events).await, "relisted two three");
+    assert!(futures::poll!(events.next()).is_pending());
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_show_that_a_quiet_watch_works_so_that_nothing_is_listed_again() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        for version in 10..50 {
+            let watch = server.answer_watch(&format!("watch from {version}")).await;
+            let metadata = json!({"resourceVersion": (version + 1).to_string()});
+            watch.event(
+                "BOOKMARK",
+                &json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata}),
+            );
+            time::sleep(Duration::from_secs(30)).await;
+        }
+        let watch = server.answer_watch("watch from 50").await;
+        watch.event("ADDED", &worker_at("one", "51"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(next(&mut events).await, "applied one", "after 20 minutes");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_asked_for_once_is_put_together_from_its_pages() {
+    let (mut server, _) = Server::new();
+    let kube = server.kube.clone();
+    let script = tokio::spawn(async move {
+        server.answer_page("list", "10", &["one"], "t1").await;
+        let overload = Answer::Text(429, "Too many requests, please try again later.", 3);
+        server.answer("list after t1", overload).await;
+        server.answer_page("list after t1", "10", &["two"], "t2").await;
+        let expired = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "old"});
+        server.answer("list after t2", Answer::Json(410, expired)).await;
+        server
+            .answer_page("list as a whole", "20", &["two", "three"], "")
+            .await;
+        let overload = Answer::Text(429, "Too many requests, please try again later.", 3);
+        server.answer("list", overload).await;
+        server
+    });
+    let orders = "orders".parse().unwrap();
+    let pods = kube.list_task_manager_pods(&orders).await.unwrap();
+    let names: Vec<String> = pods.into_iter().filter_map(|pod| pod.metadata.name).collect();
+    assert_eq!(names, ["two", "three"]);
+    let refused = kube.list_task_manager_pods(&orders).await.unwrap_err();
+    assert!(
+        refused.is_transient(),
+        "nothing was lost yet, so the caller decides"
+    );
     drop(script.await.unwrap());
 }
 

@@ -1,6 +1,6 @@
 //! What the driver learns of nodes, if it may.
 
-use flink_k8s_core::kube_client::NodeEvent;
+use flink_k8s_core::kube_client::{NodeEvent, Page};
 use tracing::{debug, warn};
 
 use super::Driver;
@@ -19,6 +19,17 @@ impl Driver {
             NodeEvent::Relisted(nodes) => {
                 let nodes = nodes.iter().filter_map(NodeObservation::read).collect();
                 self.handle(Event::NodesRelisted(nodes));
+            }
+            NodeEvent::Listed { page, nodes } => {
+                if page == Page::First {
+                    self.listed_nodes.clear();
+                }
+                let nodes = nodes.iter().filter_map(NodeObservation::read);
+                self.listed_nodes.extend(nodes);
+                if page == Page::Last {
+                    let nodes = std::mem::take(&mut self.listed_nodes);
+                    self.handle(Event::NodesRelisted(nodes));
+                }
             }
             NodeEvent::Applied(node) => {
                 if let Some(node) = NodeObservation::read(&node) {

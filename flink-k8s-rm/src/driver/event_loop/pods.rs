@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use flink_k8s_core::kube_client::{PodEvent, Uid};
+use flink_k8s_core::kube_client::{Page, PodEvent, Uid};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -66,14 +66,18 @@ impl Driver {
         match event {
             PodEvent::Relisted(pods) => {
                 self.watch_interrupted = None;
-                let pods: Vec<PodObservation> = pods.iter().filter_map(|pod| self.observed(pod)).collect();
+                let pods = self.all_observed(&pods);
                 debug!(pods = pods.len(), "listed the TaskManager pods");
                 self.handle(Event::PodsRelisted(pods));
-                if std::mem::take(&mut self.is_view_outdated) {
-                    self.view.retain(|name| self.workers.is_wanted(name));
-                }
-                for reply in std::mem::take(&mut self.waiting_lists) {
-                    self.list(reply);
+                self.pods_are_known();
+            }
+            PodEvent::Listed { page, pods } => {
+                self.watch_interrupted = None;
+                let pods = self.all_observed(&pods);
+                debug!(?page, pods = pods.len(), "listed TaskManager pods");
+                self.handle(Event::PodsListed { page, pods });
+                if page == Page::Last {
+                    self.pods_are_known();
                 }
             }
             PodEvent::Applied(pod) => {
@@ -100,6 +104,20 @@ impl Driver {
             }
             other => debug!(?other, "ignoring an unknown pod event"),
         }
+    }
+
+    /// Tells those who have waited for it.
+    fn pods_are_known(&mut self) {
+        if std::mem::take(&mut self.is_view_outdated) {
+            self.view.retain(|name| self.workers.is_wanted(name));
+        }
+        for reply in std::mem::take(&mut self.waiting_lists) {
+            self.list(reply);
+        }
+    }
+
+    fn all_observed(&self, pods: &[Pod]) -> Vec<PodObservation> {
+        pods.iter().filter_map(|pod| self.observed(pod)).collect()
     }
 
     /// The pod as a worker of this cluster; pods that only carry its labels are left alone.
