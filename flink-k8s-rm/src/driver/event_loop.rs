@@ -194,6 +194,7 @@ impl Driver {
         shutdown: CancellationToken,
     ) -> Result<(), ResourceManagerError> {
         self.look_up_owner(Duration::ZERO);
+        self.observer.leads(*self.leading.borrow());
         loop {
             // Each of these is cancel safe, so those that lose the race lose nothing.
             let happening = tokio::select! {

@@ -55,6 +55,8 @@ struct Inner {
     round: Histogram,
     relists: Counter,
     watch_interruptions: Counter,
+    leading: Gauge,
+    terms: Counter,
     forwarded: Family<StatusLabel, Counter>,
 }
 
@@ -147,6 +149,8 @@ impl Metrics {
             round: Histogram::new(ROUND_SECONDS),
             relists: Counter::default(),
             watch_interruptions: Counter::default(),
+            leading: Gauge::default(),
+            terms: Counter::default(),
             forwarded: Family::default(),
             registry: Registry::default(),
         };
@@ -216,9 +220,15 @@ impl Metrics {
         self.0.deletes.get_or_create(&result.label()).inc();
     }
 
-    pub(crate) fn worker_failed(&self, cause: FailureCause) {
+    pub(crate) fn failures_seen(&self, cause: FailureCause, more: u64) {
         let cause = cause.name();
-        self.0.failures.get_or_create(&CauseLabel { cause }).inc();
+        self.0.failures.get_or_create(&CauseLabel { cause }).inc_by(more);
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        if self.0.leading.set(i64::from(leads)) == 0 && leads {
+            self.0.terms.inc();
+        }
     }
 
     pub(crate) fn station_reached(&self, station: Station, after: Duration) {
@@ -287,7 +297,7 @@ impl Inner {
         registry.register("pod_deletes", "Attempts to delete a pod", self.deletes.clone());
         registry.register(
             "worker_failures",
-            "Workers that were reported as failed or gone, by cause",
+            "Failures of workers and of calls for them, by cause",
             self.failures.clone(),
         );
         let seconds = |registry: &mut Registry, name: &str, help: &str, histogram: &Histogram| {
@@ -310,6 +320,16 @@ impl Inner {
             "watch_interruptions",
             "Times that the watch of the pods was interrupted",
             self.watch_interruptions.clone(),
+        );
+        registry.register(
+            "leading",
+            "Whether this resource manager acts: 1, or 0 while another one may",
+            self.leading.clone(),
+        );
+        registry.register(
+            "leader_terms",
+            "Times that this resource manager began to lead",
+            self.terms.clone(),
         );
         registry.register(
             "forwarded_requests",
@@ -396,7 +416,10 @@ mod tests {
     fn the_text_is_what_a_scraper_reads() {
         let metrics = Metrics::of_client(ApiCalls::default());
         metrics.set_workers(|state| usize::from(state == WorkerState::Running) * 3);
-        metrics.worker_failed(FailureCause::OutOfMemory);
+        metrics.failures_seen(FailureCause::OutOfMemory, 1);
+        for leads in [true, true, false, true] {
+            metrics.leads(leads);
+        }
         metrics.request_forwarded(200);
         metrics.create_ended(CallResult::Refusal);
         metrics.station_reached(Station::Created, Duration::from_millis(300));
@@ -413,6 +436,8 @@ mod tests {
             value("flink_k8s_worker_failures_total{cause=\"out-of-memory\"}"),
             Some(1.0)
         );
+        assert_eq!(value("flink_k8s_leading"), Some(1.0));
+        assert_eq!(value("flink_k8s_leader_terms_total"), Some(2.0));
         assert_eq!(
             value("flink_k8s_pod_creates_total{result=\"refusal\"}"),
             Some(1.0)

@@ -1,6 +1,6 @@
 //! Follows the state machine from outside and counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use flink_k8s_client::workers_report::WorkerState;
@@ -19,6 +19,8 @@ pub(crate) struct Observer {
     announcer: Announcer,
     journeys: HashMap<PodName, Journey>,
     counts: HashMap<WorkerState, usize>,
+    /// What the state machine had counted when it was last looked at.
+    failures: BTreeMap<FailureCause, u64>,
     /// The workers that the event under observation is about.
     touched: Vec<PodName>,
 }
@@ -42,6 +44,7 @@ impl Observer {
             announcer,
             journeys: HashMap::new(),
             counts: HashMap::new(),
+            failures: BTreeMap::new(),
             touched: Vec::new(),
         }
     }
@@ -156,6 +159,29 @@ impl Observer {
         }
         self.touched = touched;
         self.show_counts();
+        self.show_failures(workers);
+    }
+
+    /// Counts on with the state machine, which alone decides what is a failure.
+    fn show_failures(&mut self, workers: &Workers) {
+        for (cause, count) in workers.failures() {
+            let known = self.failures.entry(cause).or_default();
+            let more = count.saturating_sub(*known);
+            *known = count;
+            if more > 0 {
+                self.metrics.failures_seen(cause, more);
+            }
+        }
+    }
+
+    /// The state machine was made anew, and counts from zero.
+    pub(crate) fn begins_anew(&mut self) {
+        self.failures.clear();
+    }
+
+    /// Whether this resource manager acts.
+    pub(crate) fn leads(&self, leads: bool) {
+        self.metrics.leads(leads);
     }
 
     /// Since when the worker is in its state.
@@ -184,7 +210,6 @@ impl Observer {
     }
 
     fn failed(&self, name: &PodName, farewell: &Farewell, cause: FailureCause) {
-        self.metrics.worker_failed(cause);
         self.tell(Topic::Failed(cause), name, farewell.to_string());
     }
 

@@ -134,6 +134,7 @@ impl Driver {
         };
         self.fence.set(permission);
         let leads_now = permission != Permission::Never;
+        self.observer.leads(leads_now);
         self.leading
             .send_if_modified(|leads| std::mem::replace(leads, leads_now) != leads_now);
     }
@@ -147,6 +148,7 @@ impl Driver {
             // Names of requests that came to nothing are free again at once.
             self.handle(workers::Event::JobManagerStarted);
             self.workers = Workers::new(self.options.workers.clone());
+            self.observer.begins_anew();
             self.is_view_outdated = true;
         }
         self.open_watch();
