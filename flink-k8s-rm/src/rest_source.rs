@@ -173,10 +173,13 @@ impl RestSource {
                     continue;
                 }
                 let pause = self.round().await?;
+                // A worker that came or went is worth a look soon, many at a time are worth one.
+                let soon = sleep(pause.min(self.options.shortest_interval));
                 tokio::select! {
                     () = shutdown.cancelled() => {}
-                    // A worker that came or went is worth a look at once.
-                    changed = news.changed() => changed.map_err(|_| ResourceManagerEnded)?,
+                    changed = async { tokio::join!(news.changed(), soon).0 } => {
+                        changed.map_err(|_| ResourceManagerEnded)?;
+                    }
                     () = sleep(pause) => {}
                 }
             }

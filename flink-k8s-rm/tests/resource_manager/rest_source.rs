@@ -316,6 +316,34 @@ async fn only_who_holds_the_lease_looks_at_the_job_manager_and_plans() {
 }
 
 #[tokio::test]
+async fn a_job_that_has_its_slots_costs_two_questions_a_look_however_many_workers_there_are() {
+    let flink = FakeFlink::default();
+    flink.state().wanted = 6;
+    let trial = trial(flink).await;
+    eventually("three pods are created", async || trial.cluster.pods().len() == 3).await;
+    trial.pods_come_up();
+    eventually("the job has its slots", async || {
+        trial.status.borrow().slots.pending == 0
+    })
+    .await;
+    let looks = || trial.flink.state().requests["jobs/overview"];
+    // The look that is under way may have begun before.
+    let later = looks() + 2;
+    eventually("it looks again", async || looks() >= later).await;
+    let before = trial.flink.state().requests.clone();
+    eventually("it looks again and again", async || looks() > later + 10).await;
+    let after = trial.flink.state().requests.clone();
+    for (path, count) in &after {
+        let asked = count - before.get(path).copied().unwrap_or(0);
+        match path.as_str() {
+            "jobs/overview" | "taskmanagers" => assert!(asked >= 9, "{path}: {asked}"),
+            _ => assert_eq!(asked, 0, "{path}"),
+        }
+    }
+    trial.shutdown.cancel();
+}
+
+#[tokio::test]
 async fn an_idle_cluster_is_asked_one_question() {
     let trial = trial(FakeFlink::default()).await;
     eventually("it looks again and again", async || {
