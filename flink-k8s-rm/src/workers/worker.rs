@@ -458,7 +458,8 @@ impl Worker {
             if now < until {
                 return Step::LookAgain(until);
             }
-            self.uncertain_until = None;
+            // What an earlier request may have made did not turn up.
+            (self.uncertain_until, self.has_predecessor) = (None, false);
         }
         match &self.demand {
             Demand::Requested if self.held_as.is_some() => Step::Rest,
