@@ -26,7 +26,10 @@ async fn a_job_runs_on_a_session_and_nothing_is_left_afterwards() {
             "-Dtaskmanager.memory.process.size=1024m",
         ],
     );
-    assert!(said.contains("Deployment default/e2e already exists"), "{said}");
+    assert!(
+        said.contains("a cluster of that name runs with a different specification, and was not touched"),
+        "{said}"
+    );
     let listed = machine.must(&["session", "list"]);
     assert!(listed.contains("e2e"), "{listed}");
 
