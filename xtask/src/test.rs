@@ -161,7 +161,7 @@ async fn run_tests(
     let phase = report.begin("Tests");
     let filter = arguments.filter.as_deref();
     run_cargo(
-        test_command(first.clone(), arguments.no_e2e, filter),
+        test_command(first.clone(), &workspace.test_files, arguments.no_e2e, filter),
         report,
         interrupt,
     )
@@ -174,7 +174,7 @@ async fn run_tests(
         let phase = report.begin(format!("Tests with Flink {version}"));
         let cargo = with(version).await?.into_environment(cargo.clone());
         run_cargo(
-            test_command(cargo, false, Some(OF_ANY_VERSION)),
+            test_command(cargo, &[], false, Some(OF_ANY_VERSION)),
             report,
             interrupt,
         )
@@ -240,11 +240,11 @@ impl Subject {
     }
 }
 
-fn test_command(cargo: Program, no_e2e: bool, filter: Option<&str>) -> Program {
+fn test_command(cargo: Program, files: &[String], no_e2e: bool, filter: Option<&str>) -> Program {
     let workspace = ["--workspace", "--all-features"];
     if find_in_path("cargo-nextest").is_some() {
         let nextest = cargo.args(["nextest", "run"]).args(workspace);
-        let expression = nextest_expression(no_e2e, filter);
+        let expression = nextest_expression(files, no_e2e, filter);
         return match expression {
             Some(expression) => nextest.args(["-E", &expression]),
             None => nextest,
@@ -263,9 +263,19 @@ fn test_command(cargo: Program, no_e2e: bool, filter: Option<&str>) -> Program {
     }
 }
 
-/// Which tests nextest runs; all if there is no expression.
-fn nextest_expression(no_e2e: bool, filter: Option<&str>) -> Option<String> {
-    let named = |text: &str| format!("(test(~{text}) | binary(~{text}))");
+/// Which tests nextest runs; all if there is no expression. Of these files of tests it may be named those that exist
+/// only: nextest takes another name for a mistake.
+fn nextest_expression(files: &[String], no_e2e: bool, filter: Option<&str>) -> Option<String> {
+    let named = |text: &str| {
+        let binaries = files
+            .iter()
+            .filter(|file| file.contains(text))
+            .map(|file| format!("binary(={file})"));
+        let terms: Vec<String> = std::iter::once(format!("test(~{text})"))
+            .chain(binaries)
+            .collect();
+        format!("({})", terms.join(" | "))
+    };
     let excluded = no_e2e.then(|| format!("not {}", named(END_TO_END)));
     let terms: Vec<String> = filter.map(named).into_iter().chain(excluded).collect();
     (!terms.is_empty()).then(|| terms.join(" & "))
@@ -282,14 +292,15 @@ mod tests {
 
     #[test]
     fn a_filter_looks_at_tests_and_at_their_files() {
-        assert_eq!(nextest_expression(false, None), None);
+        let files = ["embedded_watches", "end_to_end", "controllers"].map(str::to_owned);
+        assert_eq!(nextest_expression(&files, false, None), None);
         assert_eq!(
-            nextest_expression(false, Some("watch")).unwrap(),
-            "(test(~watch) | binary(~watch))"
+            nextest_expression(&files, false, Some("watch")).unwrap(),
+            "(test(~watch) | binary(=embedded_watches))"
         );
         assert_eq!(
-            nextest_expression(true, Some("watch")).unwrap(),
-            "(test(~watch) | binary(~watch)) & not (test(~end_to_end) | binary(~end_to_end))"
+            nextest_expression(&files, true, Some("lease")).unwrap(),
+            "(test(~lease)) & not (test(~end_to_end) | binary(=end_to_end))"
         );
     }
 }

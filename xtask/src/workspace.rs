@@ -12,6 +12,8 @@ use crate::program::Program;
 pub(crate) struct Workspace {
     /// The directory with the top `Cargo.toml`.
     pub(crate) root: PathBuf,
+    /// The names of the files and directories of integration tests, such as `end_to_end`.
+    pub(crate) test_files: Vec<String>,
     target: PathBuf,
 }
 
@@ -37,8 +39,13 @@ impl Workspace {
         let target = metadata["target_directory"]
             .as_str()
             .context("cargo metadata names no target directory")?;
+        let packages = metadata["packages"].as_array().into_iter().flatten();
+        let targets = packages.flat_map(|package| package["targets"].as_array().into_iter().flatten());
+        let tests = targets.filter(|target| target["kind"][0] == "test");
+        let test_files = tests.filter_map(|test| Some(test["name"].as_str()?.to_owned()));
         Ok(Self {
             root: root.to_owned(),
+            test_files: test_files.collect(),
             target: target.into(),
         })
     }
