@@ -1,4 +1,4 @@
-//! Two JobManagers: one leads and has its resource manager act, the other takes both over.
+//! Two JobManagers: one leads and has its resource manager act, another takes both over.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,7 +66,7 @@ async fn acting(leases: &Api<Lease>) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_job_goes_on_under_the_other_job_manager_when_the_pod_of_its_leader_is_deleted() {
+async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_deleted() {
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
     let storage = format!(
@@ -113,7 +113,7 @@ async fn a_job_goes_on_under_the_other_job_manager_when_the_pod_of_its_leader_is
     machine.kubectl(&["delete", "pod", &leader.name, "--grace-period=0", "--force"]);
     let mut seen = BTreeSet::new();
     let successor = machine
-        .eventually("the other one leads, and its resource manager acts", async || {
+        .eventually("another one leads, and its resource manager acts", async || {
             seen.extend(task_managers(&client).await);
             let now = leading(&pods, &config_maps)
                 .await
@@ -122,11 +122,8 @@ async fn a_job_goes_on_under_the_other_job_manager_when_the_pod_of_its_leader_is
         })
         .await;
     println!("taken over after {:?}", began.elapsed());
-    assert_eq!(
-        (&successor.name, successor.restarts),
-        (&standby.name, 0),
-        "the one that stood by, as it was"
-    );
+    // Whoever asks first when the lock runs out: the one that stood by, or the one made in place of the leader.
+    assert_eq!(successor.restarts, 0, "as it was: {successor:?}");
     machine
         .eventually("the job ends", async || {
             seen.extend(task_managers(&client).await);
@@ -151,7 +148,11 @@ async fn a_job_goes_on_under_the_other_job_manager_when_the_pod_of_its_leader_is
     let ready = job_managers(&pods).await;
     assert!(
         ready.len() == 2 && ready.iter().all(|pod| pod.is_ready && pod.restarts == 0),
-        "another one stands by: {ready:?}"
+        "one leads and one stands by: {ready:?}"
+    );
+    assert!(
+        ready.iter().any(|pod| pod.name == standby.name),
+        "the one that stood by was not touched: {ready:?}"
     );
     machine.must(&["session", "stop", "e2e"]);
     machine.end();
