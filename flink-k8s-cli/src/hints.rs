@@ -1,5 +1,6 @@
 //! What to do about an error, and whose fault it is.
 
+use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
@@ -21,6 +22,9 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     });
     if is_usage {
         return Outcome::Usage;
+    }
+    if error.downcast_ref::<InvalidJobJar>().is_some() {
+        return Outcome::UserError;
     }
     let is_unknown = error.downcast_ref::<OutcomeUnknown>().is_some();
     let is_outside = is_unknown
@@ -53,6 +57,18 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
                 DeployError::Different { .. } => Some(
                     "`flink-k8s diff` shows the differences; --replace removes the cluster that runs and makes it anew",
                 ),
+                _ => None,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<InvalidJobJar>() {
+            return match error {
+                InvalidJobJar::NoEntryClass { .. } => {
+                    Some("name the class whose main method makes the job: --class com.example.Job")
+                }
+                InvalidJobJar::Truncated { .. } | InvalidJobJar::Damaged { .. } => {
+                    Some("copy or build it again; `unzip -t` tells whether it is whole")
+                }
+                InvalidJobJar::WrongName { .. } => Some("rename it, if it is one"),
                 _ => None,
             };
         }

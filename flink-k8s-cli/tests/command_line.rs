@@ -2,6 +2,7 @@
 //! needs a Kubernetes.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 
 /// Runs the program with an empty home and no kubeconfig; returns its exit code and what it says.
@@ -70,9 +71,9 @@ fn a_jar_that_is_none_is_refused_before_kubernetes_is_asked() {
         &["run", "-Dkubernetes.cluster-id=orders", "/nowhere/job.jar"],
         &[],
     );
-    assert_eq!(code, 3);
+    assert_eq!(code, 1);
     assert!(
-        said.starts_with("error: cannot run /nowhere/job.jar: the file cannot be read\n"),
+        said.starts_with("error: cannot read jar /nowhere/job.jar\n  because: No such file"),
         "{said}"
     );
 }
@@ -124,17 +125,62 @@ fn a_missing_java_is_named_with_where_it_was_looked_for() {
     );
 }
 
+/// `job.jar` in a directory of its own, with these files in it.
+fn job_jar(files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("job.jar");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&path).expect("a file"));
+    for (name, content) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default())
+            .expect("an entry");
+        zip.write_all(content.as_bytes()).expect("its content");
+    }
+    zip.finish().expect("a zip file");
+    (directory, path.display().to_string())
+}
+
 #[test]
 fn a_file_that_is_no_jar_is_refused_for_what_it_is() {
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    fs::write(file.path(), "hello").expect("a file");
-    let path = file.path().display().to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("job.jar").display().to_string();
+    fs::write(&path, "hello").expect("a file");
     let (code, said) = flink_k8s(&["run", "-Dkubernetes.cluster-id=orders", &path], &[]);
     assert_eq!(code, 1);
     assert_eq!(
         said,
-        format!("error: cannot run {path}: it is not a jar (a zip file with Java classes)\n")
+        format!("error: {path} is not a jar (a zip file with Java classes)\n")
     );
+}
+
+#[test]
+fn a_jar_without_a_main_class_is_refused_with_what_to_do() {
+    let (_directory, path) = job_jar(&[("com/example/Job.class", "x")]);
+    let (code, said) = flink_k8s(&["run", "-Dkubernetes.cluster-id=orders", &path], &[]);
+    assert_eq!(code, 1);
+    let expected = format!(
+        "error: jar {path} does not say which class to run: its manifest has neither Main-Class nor program-class\n  \
+         hint: name the class whose main method makes the job: --class com.example.Job\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_class_that_the_jar_has_not_is_a_warning_because_flink_may_have_it() {
+    let (_directory, path) = job_jar(&[("com/example/Job.class", "x")]);
+    let arguments = [
+        "run",
+        "-c",
+        "com.exmaple.Job",
+        "-Dkubernetes.cluster-id=Orders",
+        &path,
+    ];
+    let (code, said) = flink_k8s(&arguments, &[]);
+    let warning = format!(
+        "warning: class com.exmaple.Job is not in {path}, which has com.example.Job; the job starts only if Flink finds \
+         it elsewhere\n"
+    );
+    assert!(said.starts_with(&warning), "{said}");
+    assert_eq!(code, 2, "it goes on, to a cluster-id that cannot be: {said}");
 }
 
 #[test]

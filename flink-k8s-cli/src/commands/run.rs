@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flink_k8s_client::job_jar::{EntryClass, EntryClassOrigin, InvalidJobJar, JobJar};
 use flink_k8s_client::rest_client::{FollowOptions, JarId, JarRun, JobEvent, JobState, RestClient};
 use flink_k8s_core::job_id::JobId;
 use futures::StreamExt as _;
@@ -22,7 +23,7 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
 
 /// Uploads the jar, runs it, and follows the job to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
-    check_jar(&arguments.jar)?;
+    check_jar(printer, &arguments.jar, arguments.class.as_deref())?;
     let run = jar_run(&arguments).with_configuration(job_options(&arguments.dynamic));
     let connection = Connection::open(printer, arguments.dynamic).await?;
     let cluster_id = connection.cluster_id(None)?;
@@ -73,17 +74,30 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
     }
 }
 
-/// Refuses what is no jar before anything is asked of Kubernetes.
-fn check_jar(jar: &Path) -> anyhow::Result<()> {
-    let read = |what: &str| format!("cannot run {}: {what}", jar.display());
-    let mut file = std::fs::File::open(jar).with_context(|| read("the file cannot be read"))?;
-    let mut magic = [0; 4];
-    std::io::Read::read_exact(&mut file, &mut magic).with_context(|| read("it is too short for a jar"))?;
-    anyhow::ensure!(
-        magic == *b"PK\x03\x04",
-        read("it is not a jar (a zip file with Java classes)")
-    );
+/// Refuses what is no jar of a job before anything is asked of Kubernetes.
+fn check_jar(printer: &Printer, jar: &Path, class: Option<&str>) -> Result<(), InvalidJobJar> {
+    let class = JobJar::open(jar)?.entry_class(class)?;
+    if let Some(warning) = missing_class(jar, &class) {
+        printer.talk(warning);
+    }
     Ok(())
+}
+
+/// A class that is not in the jar is no error: Flink may have it.
+fn missing_class(jar: &Path, class: &EntryClass) -> Option<String> {
+    let EntryClassOrigin::Elsewhere { similar } = &class.origin else {
+        return None;
+    };
+    let meant = if similar.is_empty() {
+        String::new()
+    } else {
+        format!(", which has {}", similar.join(", "))
+    };
+    Some(format!(
+        "warning: class {} is not in {}{meant}; the job starts only if Flink finds it elsewhere",
+        class.name,
+        jar.display()
+    ))
 }
 
 fn jar_run(arguments: &RunArguments) -> JarRun {
@@ -200,20 +214,6 @@ pub(super) async fn end(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
-
-    #[test]
-    fn what_is_no_jar_is_refused_by_name_before_anything_else() {
-        let missing = check_jar(Path::new("nowhere/job.jar")).unwrap_err().to_string();
-        assert_eq!(missing, "cannot run nowhere/job.jar: the file cannot be read");
-        let mut text = tempfile::NamedTempFile::new().unwrap();
-        text.write_all(b"hello").unwrap();
-        let refusal = check_jar(text.path()).unwrap_err().to_string();
-        assert!(
-            refusal.ends_with("it is not a jar (a zip file with Java classes)"),
-            "{refusal}"
-        );
-    }
 
     #[test]
     fn options_of_the_job_go_along_and_those_that_find_its_cluster_do_not() {
