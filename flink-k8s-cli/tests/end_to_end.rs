@@ -26,6 +26,8 @@ mod jobs;
 mod outage;
 #[path = "end_to_end/processes.rs"]
 mod processes;
+#[path = "end_to_end/resources.rs"]
+mod resources;
 #[path = "end_to_end/rest_demand.rs"]
 mod rest_demand;
 #[path = "end_to_end/running_job.rs"]
