@@ -6,6 +6,7 @@ pub(crate) mod jobs;
 pub(crate) mod looking;
 pub(crate) mod offline;
 pub(crate) mod permissions;
+pub(crate) mod reaching;
 pub(crate) mod resource_manager;
 pub(crate) mod spelling;
 pub(crate) mod workers;
@@ -23,6 +24,7 @@ use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArgume
 use self::looking::{ExplainArguments, LogsArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
+use self::reaching::ReachingProperties;
 use self::resource_manager::RmArguments;
 use self::workers::WorkersArguments;
 
@@ -238,7 +240,7 @@ pub(crate) struct RunArguments {
     )]
     pub(crate) target: Option<Target>,
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
     /// The class with the main method, if the jar's manifest does not name it
     #[arg(short, long, value_name = "CLASS")]
     pub(crate) class: Option<String>,
@@ -288,7 +290,7 @@ pub(crate) enum Target {
 #[derive(Args, Debug)]
 pub(crate) struct ListArguments {
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
     /// Also list jobs that have ended
     #[arg(short, long)]
     pub(crate) all: bool,
@@ -305,7 +307,7 @@ pub(crate) struct CancelArguments {
     /// The job
     pub(crate) job_id: JobId,
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
 }
 
 #[derive(Args, Debug)]
@@ -429,7 +431,7 @@ mod tests {
         ]);
         assert_eq!(run.target, Some(Target::KubernetesSession));
         assert_eq!(
-            run.dynamic.properties,
+            run.reaching.dynamic.properties,
             [("kubernetes.cluster-id".to_owned(), "orders".to_owned())]
         );
         assert_eq!(run.parallelism, Some(4));

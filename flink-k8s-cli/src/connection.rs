@@ -6,16 +6,18 @@ use anyhow::Context as _;
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
 use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
+use flink_k8s_client::rest_access::RestAccess;
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_client::tunnel::Tunnel;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::configuration::{FlinkConfiguration, common_options, kubernetes_options};
+use flink_k8s_core::configuration::{FlinkConfiguration, kubernetes_options};
 use flink_k8s_core::kube_client::KubeClient as _;
 use flink_k8s_core::namespace::Namespace;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::args::DynamicProperties;
+use crate::args::reaching::ReachingProperties;
 use crate::effective_configuration;
 use crate::printer::Printer;
 
@@ -93,45 +95,101 @@ impl Connection {
         }
     }
 
-    /// The REST endpoint of a cluster that exists, reached through the API server.
+    /// The REST endpoint of a cluster that exists.
     pub(crate) async fn rest(&self, cluster_id: &ClusterId) -> anyhow::Result<Rest> {
         let cluster = self.descriptor.retrieve(cluster_id).await?;
         self.rest_of(cluster).await
     }
 
-    /// The REST endpoint of this cluster, reached through the API server.
+    /// The REST endpoint of this cluster.
     pub(crate) async fn rest_of(&self, cluster: DeployedCluster) -> anyhow::Result<Rest> {
-        let port = self.configuration.get(&common_options::REST_PORT)?;
-        let namespace = cluster.namespace.clone();
-        let tunnel = Tunnel::to_job_manager(self.kube.client(), namespace, &cluster.cluster_id, port).await?;
-        let client = RestClient::new(tunnel.base_url())?;
-        Ok(Rest {
-            cluster,
-            client,
-            tunnel,
+        let access = self
+            .access(cluster.namespace.clone(), &cluster.cluster_id)
+            .await?;
+        Ok(Rest::new(Some(cluster), access))
+    }
+
+    /// The way to the REST endpoint of the cluster of this name.
+    pub(crate) async fn access(
+        &self,
+        namespace: Namespace,
+        cluster_id: &ClusterId,
+    ) -> anyhow::Result<RestAccess> {
+        Ok(match RestAccess::given(&self.configuration)? {
+            Some(given) => given,
+            None => RestAccess::find(&self.kube, namespace, cluster_id, &self.configuration).await?,
         })
     }
 }
 
-/// Flink's REST API of one cluster, with the tunnel that carries it.
+/// Where commands about jobs find the cluster.
+pub(crate) enum Place {
+    /// At the REST endpoint that the user gave; nothing is asked of Kubernetes.
+    Given(Box<Rest>),
+    /// In Kubernetes, by its name.
+    Kubernetes(Box<Connection>),
+}
+
+impl Place {
+    /// Reads the configuration, and connects to Kubernetes where the REST endpoint is not given.
+    pub(crate) async fn open(printer: &Printer, dynamic: DynamicProperties) -> anyhow::Result<Self> {
+        let environment = ClientEnvironment::from_process();
+        let configuration = effective_configuration::load(printer, &environment, dynamic).await?;
+        Ok(match RestAccess::given(&configuration)? {
+            Some(access) => Self::Given(Box::new(Rest::new(None, access))),
+            None => Self::Kubernetes(Box::new(Connection::with(environment, configuration).await?)),
+        })
+    }
+}
+
+/// Flink's REST API of one cluster, with the way to it.
 pub(crate) struct Rest {
-    /// Whose it is.
-    pub(crate) cluster: DeployedCluster,
+    /// Whose it is, where Kubernetes was asked.
+    pub(crate) cluster: Option<DeployedCluster>,
     /// The API.
     pub(crate) client: RestClient,
-    /// What carries it.
-    pub(crate) tunnel: Tunnel,
+    /// How it is reached.
+    pub(crate) access: RestAccess,
 }
 
 impl Rest {
+    fn new(cluster: Option<DeployedCluster>, access: RestAccess) -> Self {
+        Self {
+            cluster,
+            client: access.client().clone(),
+            access,
+        }
+    }
+
+    /// The REST endpoint that the user gave, or else that of the cluster that the configuration names.
+    pub(crate) async fn open(printer: &Printer, reaching: ReachingProperties) -> anyhow::Result<Self> {
+        match Place::open(printer, reaching.into_properties()).await? {
+            Place::Given(rest) => Ok(*rest),
+            Place::Kubernetes(connection) => connection.rest(&connection.cluster_id(None)?).await,
+        }
+    }
+
+    /// The cluster, in a sentence.
+    pub(crate) fn name(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => format!("cluster {}", cluster.cluster_id),
+            None => format!("the cluster at {}", self.client.base_url()),
+        }
+    }
+
+    /// What to type so that a command is about this cluster.
+    pub(crate) fn flag(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => format!("-D{}={}", kubernetes_options::CLUSTER_ID.key, cluster.cluster_id),
+            None => format!("--rest-url {}", self.client.base_url()),
+        }
+    }
+
     /// An error of the API with what the tunnel knows about its cause.
     pub(crate) fn explain(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
         let error = error.into();
-        match self.tunnel.last_failure() {
-            Some(failure) => error.context(format!(
-                "cluster {} cannot be reached: {failure}",
-                self.cluster.cluster_id
-            )),
+        match self.access.tunnel().and_then(Tunnel::last_failure) {
+            Some(failure) => error.context(format!("{} cannot be reached: {failure}", self.name())),
             None => error,
         }
     }

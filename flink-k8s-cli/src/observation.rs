@@ -1,11 +1,9 @@
 //! Everything that can be known of a cluster, gathered through the API server.
 
 use flink_k8s_client::diagnosis::{ClusterFacts, LookAt, look};
-use flink_k8s_client::rest_client::RestClient;
-use flink_k8s_client::tunnel::Tunnel;
+use flink_k8s_client::rest_access::RestAccess;
 use flink_k8s_client::workers_report::WorkersSource;
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::configuration::common_options;
 use flink_k8s_core::configuration::flink_k8s_options::{self, ResourceManagerKind};
 
 use crate::connection::Connection;
@@ -14,18 +12,15 @@ use crate::connection::Connection;
 pub(crate) struct Observation<'a> {
     connection: &'a Connection,
     cluster_id: ClusterId,
-    rest: RestClient,
+    rest: RestAccess,
     workers: Option<WorkersSource>,
-    _tunnel: Tunnel,
 }
 
 impl<'a> Observation<'a> {
     /// Opens the ways; nothing is asked yet.
     pub(crate) async fn open(connection: &'a Connection, cluster_id: ClusterId) -> anyhow::Result<Self> {
-        let port = connection.configuration.get(&common_options::REST_PORT)?;
         let namespace = connection.namespace.clone();
-        let tunnel = Tunnel::to_job_manager(connection.kube.client(), namespace, &cluster_id, port).await?;
-        let rest = RestClient::new(tunnel.base_url())?;
+        let rest = connection.access(namespace, &cluster_id).await?;
         let kind = connection
             .configuration
             .get(&flink_k8s_options::RESOURCE_MANAGER)?;
@@ -40,13 +35,12 @@ impl<'a> Observation<'a> {
             cluster_id,
             rest,
             workers,
-            _tunnel: tunnel,
         })
     }
 
     /// What is known now.
     pub(crate) async fn look(&self) -> ClusterFacts {
-        let mut at = LookAt::kubernetes().with_rest(&self.rest);
+        let mut at = LookAt::kubernetes().with_rest(self.rest.client());
         if let Some(workers) = &self.workers {
             at = at.with_workers(workers);
         }

@@ -68,6 +68,7 @@ pub struct KubeRsClient {
     client: Client,
     namespace: Namespace,
     api_calls: ApiCalls,
+    is_inside_the_cluster: bool,
 }
 
 impl KubeRsClient {
@@ -80,7 +81,21 @@ impl KubeRsClient {
             client,
             namespace,
             api_calls: ApiCalls::default(),
+            is_inside_the_cluster: false,
         }
+    }
+
+    /// Says that this process runs in a pod of this Kubernetes, so that the names of Services lead somewhere;
+    /// [`KubeRsClient::connect`] knows that by itself.
+    #[must_use]
+    pub fn inside_the_cluster(mut self) -> Self {
+        self.is_inside_the_cluster = true;
+        self
+    }
+
+    /// Whether this process runs in a pod of this Kubernetes, and speaks with the pod's service account.
+    pub fn is_inside_the_cluster(&self) -> bool {
+        self.is_inside_the_cluster
     }
 
     /// The calls that were made so far through the client of [`KubeRsClient::connect`], whoever made them;
@@ -101,6 +116,7 @@ impl KubeRsClient {
             client: self.client.clone(),
             namespace,
             api_calls: self.api_calls.clone(),
+            is_inside_the_cluster: self.is_inside_the_cluster,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Deploys, reaches and removes Flink clusters on Kubernetes.
 //!
 //! [`kube_rs::KubeRsClient`] is core's `KubeClient` on the `kube` crate, [`rest_client::RestClient`] speaks
-//! to Flink's REST endpoint, directly or through a [`tunnel::Tunnel`], and
+//! to Flink's REST endpoint, on the way that [`rest_access::RestAccess`] finds, and
 //! [`kubernetes_cluster_descriptor::KubernetesClusterDescriptor`] deploys, retrieves and kills clusters.
 //! Nothing here prints or decides exit codes.
 //!
@@ -13,6 +13,7 @@ pub mod job_jar;
 pub mod kube_rs;
 pub mod kubernetes_cluster_descriptor;
 pub mod pod_logs;
+pub mod rest_access;
 pub mod rest_client;
 pub mod tunnel;
 pub mod workers_report;

@@ -18,6 +18,7 @@ mod option_tables;
 mod option_value;
 mod origin;
 pub mod resource_manager_options;
+pub mod rest_client_options;
 mod rest_url;
 mod value_form;
 mod yaml;

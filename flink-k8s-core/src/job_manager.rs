@@ -11,7 +11,7 @@ use crate::cluster_descriptor::{ClientFiles, ClusterSpecification};
 use crate::configuration::flink_k8s_options::{self, ResourceManagerKind};
 use crate::configuration::{
     ConfigOption, FlinkConfiguration, OptionRow, Origin, common_options, deployment_options,
-    high_availability_options, kubernetes_options, resource_manager_options,
+    high_availability_options, kubernetes_options, resource_manager_options, rest_client_options,
 };
 use crate::decorators::{
     FlinkPod, command_job_manager, env_secrets, external_service, flink_conf_mount, hadoop_conf_mount,
@@ -302,8 +302,8 @@ fn as_shipped(mut configuration: FlinkConfiguration) -> FlinkConfiguration {
         &common_options::TASK_MANAGER_BIND_HOST,
         &common_options::TASK_MANAGER_HOST,
     ];
-    for option in ONLY_FOR_THE_CLIENT {
-        configuration.remove(option);
+    for option in ONLY_FOR_THE_CLIENT.iter().chain(rest_client_options::TABLE) {
+        configuration.remove(*option);
     }
     configuration
 }

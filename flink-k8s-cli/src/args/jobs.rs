@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use flink_k8s_core::job_id::JobId;
 
-use super::{DynamicProperties, OutputFormat, duration};
+use super::reaching::ReachingProperties;
+use super::{OutputFormat, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -24,7 +25,7 @@ pub(crate) struct JobArguments {
     /// The job
     pub(crate) job_id: JobId,
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
 }
 
 #[derive(Args, Debug)]
@@ -91,7 +92,7 @@ pub(crate) struct StopArguments {
 #[derive(Args, Debug)]
 pub(crate) struct SavepointArguments {
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
     /// The job
     #[arg(required_unless_present = "dispose", conflicts_with = "dispose")]
     pub(crate) job_id: Option<JobId>,

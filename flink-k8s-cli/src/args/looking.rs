@@ -6,6 +6,7 @@ use clap::Args;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::pod_name::PodName;
 
+use super::reaching::ReachingProperties;
 use super::{DynamicProperties, OutputFormat, duration};
 
 #[derive(Args, Debug)]
@@ -13,7 +14,7 @@ pub(crate) struct ExplainArguments {
     /// The cluster; may also be given as -Dkubernetes.cluster-id=...
     pub(crate) cluster_id: Option<ClusterId>,
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
     /// Print the findings as text or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,
@@ -24,7 +25,7 @@ pub(crate) struct StatusArguments {
     /// The cluster; may also be given as -Dkubernetes.cluster-id=...
     pub(crate) cluster_id: Option<ClusterId>,
     #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
+    pub(crate) reaching: ReachingProperties,
     /// Print the cluster as text or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,

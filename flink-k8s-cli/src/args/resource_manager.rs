@@ -2,10 +2,10 @@
 
 use clap::Args;
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::configuration::MalformedValue;
 use flink_k8s_core::configuration::flink_k8s_options::RestUrl;
 
 use super::DynamicProperties;
+use super::reaching::rest_url;
 
 #[derive(Args, Debug)]
 pub(crate) struct RmArguments {
@@ -29,10 +29,6 @@ pub(crate) struct RenderResourceManagerArguments {
     pub(crate) replicas: u16,
     #[command(flatten)]
     pub(crate) dynamic: DynamicProperties,
-}
-
-fn rest_url(text: &str) -> Result<RestUrl, MalformedValue> {
-    text.parse()
 }
 
 #[cfg(test)]

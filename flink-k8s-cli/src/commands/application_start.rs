@@ -178,7 +178,7 @@ async fn follow(
     let rest = connection.rest_of(cluster.clone()).await?;
     let overview = connection
         .descriptor
-        .wait_for_job_manager_through(&cluster.cluster_id, &rest.client, &rest.tunnel, timeout)
+        .wait_for_job_manager_at(&cluster.cluster_id, &rest.access, timeout)
         .await?;
     printer.talk(format!(
         "JobManager is ready after {:.1} s (Flink {})",

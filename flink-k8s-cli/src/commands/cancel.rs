@@ -4,15 +4,13 @@ use flink_k8s_client::rest_client::{FollowOptions, JobState};
 
 use super::interrupted;
 use crate::args::CancelArguments;
-use crate::connection::Connection;
+use crate::connection::Rest;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// Cancels a job and waits for its end.
 pub(crate) async fn run(printer: &Printer, arguments: CancelArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic).await?;
-    let cluster_id = connection.cluster_id(None)?;
-    let rest = connection.rest(&cluster_id).await?;
+    let rest = Rest::open(printer, arguments.reaching).await?;
     let job_id = arguments.job_id;
     rest.client
         .cancel_job(&job_id)

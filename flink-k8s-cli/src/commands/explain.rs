@@ -14,7 +14,7 @@ use crate::printer::Printer;
 
 /// Looks at a cluster once and says what is wrong with it.
 pub(crate) async fn run(printer: &Printer, arguments: ExplainArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let connection = Connection::open(printer, arguments.reaching.into_properties()).await?;
     let cluster_id = connection.cluster_id(arguments.cluster_id)?;
     // Says that there is no such cluster, and where to look for others.
     connection.descriptor.retrieve(&cluster_id).await?;

@@ -10,13 +10,13 @@ use serde_json::json;
 use super::interrupted;
 use crate::args::OutputFormat;
 use crate::args::jobs::{JobArguments, JobStatusArguments, RescaleArguments};
-use crate::connection::{Connection, Rest};
+use crate::connection::Rest;
 use crate::outcome::Outcome;
 use crate::printer::{Printer, table};
 
 /// Prints a job with its vertices.
 pub(crate) async fn status(printer: &Printer, arguments: JobStatusArguments) -> anyhow::Result<Outcome> {
-    let rest = open(printer, arguments.job.dynamic).await?;
+    let rest = Rest::open(printer, arguments.job.reaching).await?;
     let details = rest.client.job_details(&arguments.job.job_id).await;
     let details = details.map_err(|error| rest.explain(error))?;
     match arguments.output {
@@ -42,7 +42,7 @@ pub(crate) async fn status(printer: &Printer, arguments: JobStatusArguments) -> 
 
 /// Prints the latest failures of a job.
 pub(crate) async fn exceptions(printer: &Printer, arguments: JobStatusArguments) -> anyhow::Result<Outcome> {
-    let rest = open(printer, arguments.job.dynamic).await?;
+    let rest = Rest::open(printer, arguments.job.reaching).await?;
     let job_id = arguments.job.job_id;
     let exceptions = rest.client.job_exceptions(&job_id).await;
     let exceptions = exceptions.map_err(|error| rest.explain(error))?;
@@ -77,7 +77,7 @@ pub(crate) async fn exceptions(printer: &Printer, arguments: JobStatusArguments)
 
 /// Waits until a job has ended.
 pub(crate) async fn wait(printer: &Printer, arguments: JobArguments) -> anyhow::Result<Outcome> {
-    let rest = open(printer, arguments.dynamic).await?;
+    let rest = Rest::open(printer, arguments.reaching).await?;
     let job_id = arguments.job_id;
     tokio::select! {
         state = rest.client.wait_for_job(job_id, FollowOptions::new()) => {
@@ -94,7 +94,7 @@ pub(crate) async fn wait(printer: &Printer, arguments: JobArguments) -> anyhow::
 
 /// Sets how parallel the vertices of a job may run.
 pub(crate) async fn rescale(printer: &Printer, arguments: RescaleArguments) -> anyhow::Result<Outcome> {
-    let rest = open(printer, arguments.job.dynamic).await?;
+    let rest = Rest::open(printer, arguments.job.reaching).await?;
     let job_id = arguments.job.job_id;
     let requirements = rest.client.resource_requirements(&job_id).await;
     let mut requirements = requirements.map_err(|error| {
@@ -142,11 +142,6 @@ pub(crate) async fn rescale(printer: &Printer, arguments: RescaleArguments) -> a
         "Flink rescales job {job_id} as slots come and go; `flink-k8s job status {job_id}` shows it"
     ));
     Ok(Outcome::Success)
-}
-
-async fn open(printer: &Printer, dynamic: crate::args::DynamicProperties) -> anyhow::Result<Rest> {
-    let connection = Connection::open(printer, dynamic).await?;
-    connection.rest(&connection.cluster_id(None)?).await
 }
 
 fn details_json(details: &JobDetails) -> serde_json::Value {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::args::{ListArguments, OutputFormat};
-use crate::connection::Connection;
+use crate::connection::{Connection, Place};
 use crate::outcome::Outcome;
 use crate::printer::{Printer, table};
 
@@ -23,13 +23,17 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
 /// Lists the jobs of a cluster, or of all clusters, oldest first.
 pub(crate) async fn run(printer: &Printer, arguments: ListArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic.clone()).await?;
-    let named = connection.configuration.find(&kubernetes_options::CLUSTER_ID)?;
-    if arguments.all_namespaces || named.is_none() {
-        return across_clusters(printer, &connection, &arguments).await;
-    }
-    let cluster_id = connection.cluster_id(None)?;
-    let rest = connection.rest(&cluster_id).await?;
+    let place = Place::open(printer, arguments.reaching.clone().into_properties()).await?;
+    let rest = match place {
+        Place::Given(rest) => *rest,
+        Place::Kubernetes(connection) => {
+            let named = connection.configuration.find(&kubernetes_options::CLUSTER_ID)?;
+            if arguments.all_namespaces || named.is_none() {
+                return across_clusters(printer, &connection, &arguments).await;
+            }
+            connection.rest(&connection.cluster_id(None)?).await?
+        }
+    };
     let jobs = rest
         .client
         .list_jobs()
@@ -42,8 +46,9 @@ pub(crate) async fn run(printer: &Printer, arguments: ListArguments) -> anyhow::
             printer.data(serde_json::Value::from(jobs).to_string());
         }
         OutputFormat::Table if jobs.is_empty() => printer.talk(format!(
-            "there is no {}job on cluster {cluster_id}",
-            if arguments.all { "" } else { "running " }
+            "there is no {}job on {}",
+            if arguments.all { "" } else { "running " },
+            rest.name()
         )),
         OutputFormat::Table => {
             printer.data(table(

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interrupted, slots};
 use crate::args::{DynamicProperties, RunArguments};
-use crate::connection::{Connection, Rest};
+use crate::connection::{Place, Rest};
 use crate::observation::Observation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -24,10 +24,16 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
 /// Uploads the jar, runs it, and follows the job to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
     check_jar(printer, &arguments.jar, arguments.class.as_deref())?;
-    let run = jar_run(&arguments).with_configuration(job_options(&arguments.dynamic));
-    let connection = Connection::open(printer, arguments.dynamic).await?;
-    let cluster_id = connection.cluster_id(None)?;
-    let rest = connection.rest(&cluster_id).await?;
+    let run = jar_run(&arguments).with_configuration(job_options(&arguments.reaching.dynamic));
+    let place = Place::open(printer, arguments.reaching.into_properties()).await?;
+    let (rest, connection) = match place {
+        Place::Given(rest) => (*rest, None),
+        Place::Kubernetes(connection) => {
+            let rest = connection.rest(&connection.cluster_id(None)?).await?;
+            (rest, Some(connection))
+        }
+    };
+    let (name, flag) = (rest.name(), rest.flag());
     let submission = async {
         let jar = upload(printer, &rest, &arguments.jar).await?;
         let submitted = rest
@@ -43,23 +49,33 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
         () = interrupted() => {
             printer.talk(format!(
                 "interrupted before the job was seen to start; \
-                 `flink-k8s list -Dkubernetes.cluster-id={cluster_id}` shows whether it did"
+                 `flink-k8s list {flag}` shows whether it did"
             ));
             return Ok(Outcome::Interrupted);
         }
     };
     if arguments.detached {
-        printer.talk(format!("job submitted to cluster {cluster_id}"));
+        printer.talk(format!("job submitted to {name}"));
         printer.data(job_id.to_string());
         return Ok(Outcome::Success);
     }
-    printer.talk(format!("job {job_id} submitted to cluster {cluster_id}"));
-    let observation = Observation::open(&connection, cluster_id.clone()).await?;
+    printer.talk(format!("job {job_id} submitted to {name}"));
+    let observation = match &connection {
+        Some(connection) => Some(Observation::open(connection, connection.cluster_id(None)?).await?),
+        None => None,
+    };
+    let watching = async {
+        match &observation {
+            Some(observation) => slots::watch(printer, &rest, observation, job_id).await,
+            // Only Kubernetes knows what is in the way of TaskManagers.
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
-        cause = slots::watch(printer, &rest, &observation, job_id) => {
+        cause = watching => {
             printer.talk(format!("error: job {job_id} cannot get the slots that it needs: {cause}"));
             printer.talk(format!(
-                "  hint: the job goes on waiting: `flink-k8s cancel -Dkubernetes.cluster-id={cluster_id} {job_id}` ends it"
+                "  hint: the job goes on waiting: `flink-k8s cancel {flag} {job_id}` ends it"
             ));
             Ok(Outcome::UserError)
         }
@@ -67,7 +83,7 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
         () = interrupted() => {
             printer.talk(format!(
                 "interrupted; job {job_id} goes on: \
-                 `flink-k8s cancel -Dkubernetes.cluster-id={cluster_id} {job_id}` ends it"
+                 `flink-k8s cancel {flag} {job_id}` ends it"
             ));
             Ok(Outcome::Interrupted)
         }
@@ -197,11 +213,13 @@ pub(super) async fn end(
         printer.talk(format!("job {job_id} ran for {seconds:.1} s"));
         if let Some(cause) = &result.failure_cause {
             printer.talk(format!("error: job {job_id} failed: {}", cause.root_cause()));
-            printer.talk(format!(
-                "  hint: `flink-k8s list --all` shows jobs; the JobManager's log has the whole stack trace: \
-                 kubectl logs -n {} deployment/{}",
-                rest.cluster.namespace, rest.cluster.cluster_id
-            ));
+            if let Some(cluster) = &rest.cluster {
+                printer.talk(format!(
+                    "  hint: `flink-k8s list --all` shows jobs; the JobManager's log has the whole stack trace: \
+                     kubectl logs -n {} deployment/{}",
+                    cluster.namespace, cluster.cluster_id
+                ));
+            }
         }
     }
     Ok(if *state == JobState::Finished {

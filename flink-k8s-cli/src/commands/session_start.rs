@@ -35,10 +35,9 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionStartArguments) -> 
     if !arguments.no_wait {
         printer.talk("waiting for the JobManager ...");
         let rest = connection.rest_of(cluster.clone()).await?;
-        let ready = connection.descriptor.wait_for_job_manager_through(
+        let ready = connection.descriptor.wait_for_job_manager_at(
             &cluster.cluster_id,
-            &rest.client,
-            &rest.tunnel,
+            &rest.access,
             arguments.timeout,
         );
         tokio::select! {

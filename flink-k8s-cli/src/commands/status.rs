@@ -27,7 +27,7 @@ const JOBS: usize = 10;
 
 /// Shows one cluster on one screen.
 pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic).await?;
+    let connection = Connection::open(printer, arguments.reaching.into_properties()).await?;
     let cluster_id = connection.cluster_id(arguments.cluster_id)?;
     connection.descriptor.retrieve(&cluster_id).await?;
     let facts = Observation::open(&connection, cluster_id).await?.look().await;

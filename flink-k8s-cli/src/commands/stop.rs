@@ -6,14 +6,13 @@ use super::interrupted;
 use crate::args::jobs::{
     CheckpointArguments, SavepointArguments, SavepointFlags, SavepointType, StopArguments,
 };
-use crate::connection::Connection;
+use crate::connection::Rest;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// Stops a job with a savepoint, waits for its end, and prints where the savepoint is.
 pub(crate) async fn stop(printer: &Printer, arguments: StopArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.job.dynamic).await?;
-    let rest = connection.rest(&connection.cluster_id(None)?).await?;
+    let rest = Rest::open(printer, arguments.job.reaching).await?;
     let job_id = arguments.job.job_id;
     let options = savepoint_options(&arguments.savepoint, arguments.target_directory);
     let stopping = async {
@@ -41,8 +40,7 @@ pub(crate) async fn stop(printer: &Printer, arguments: StopArguments) -> anyhow:
 
 /// Takes a savepoint of a job that goes on and prints where it is, or deletes one.
 pub(crate) async fn savepoint(printer: &Printer, arguments: SavepointArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.dynamic).await?;
-    let rest = connection.rest(&connection.cluster_id(None)?).await?;
+    let rest = Rest::open(printer, arguments.reaching).await?;
     let within = arguments.savepoint.timeout;
     let options = savepoint_options(&arguments.savepoint, arguments.target_directory);
     let working = async {
@@ -67,8 +65,7 @@ pub(crate) async fn savepoint(printer: &Printer, arguments: SavepointArguments) 
 
 /// Takes a checkpoint of a job and prints its number.
 pub(crate) async fn checkpoint(printer: &Printer, arguments: CheckpointArguments) -> anyhow::Result<Outcome> {
-    let connection = Connection::open(printer, arguments.job.dynamic).await?;
-    let rest = connection.rest(&connection.cluster_id(None)?).await?;
+    let rest = Rest::open(printer, arguments.job.reaching).await?;
     let kind = if arguments.full {
         CheckpointKind::Full
     } else {

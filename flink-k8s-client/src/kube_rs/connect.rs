@@ -249,6 +249,7 @@ impl KubeRsClient {
     /// Cancel safe: nothing outside the process changes.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ConnectError> {
         let (config, origin) = options.load().await?;
+        let is_inside_the_cluster = origin == CredentialsOrigin::ServiceAccount;
         let stack = ClientBuilder::try_from(config).map_err(|source| ConnectError::Credentials {
             origin,
             source: Box::new(source),
@@ -257,6 +258,7 @@ impl KubeRsClient {
         let client = stack.with_layer(&CountLayer(api_calls.clone())).build();
         Ok(Self {
             api_calls,
+            is_inside_the_cluster,
             ..Self::new(client, options.namespace.clone())
         })
     }

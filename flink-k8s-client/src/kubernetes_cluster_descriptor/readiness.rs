@@ -8,6 +8,7 @@ use tokio::time::{self, Instant};
 
 use super::KubernetesClusterDescriptor;
 use crate::diagnosis::{ClusterFacts, Diagnosis, LookAt, diagnose, look};
+use crate::rest_access::RestAccess;
 use crate::rest_client::{ClusterOverview, RestClient};
 use crate::tunnel::Tunnel;
 
@@ -72,6 +73,26 @@ impl KubernetesClusterDescriptor {
         within: Duration,
     ) -> Result<ClusterOverview, JobManagerNotReady> {
         self.wait(cluster_id, rest, Some(tunnel), within).await
+    }
+
+    /// As [`KubernetesClusterDescriptor::wait_for_job_manager`], on the way that was found; where that is a tunnel which
+    /// will never work, such as for want of a right, it ends at once and says so.
+    ///
+    /// # Errors
+    ///
+    /// [`JobManagerNotReady`], with a diagnosis of the pod.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn wait_for_job_manager_at(
+        &self,
+        cluster_id: &ClusterId,
+        access: &RestAccess,
+        within: Duration,
+    ) -> Result<ClusterOverview, JobManagerNotReady> {
+        self.wait(cluster_id, access.client(), access.tunnel(), within)
+            .await
     }
 
     async fn wait(

@@ -172,6 +172,7 @@ fn random_ports_become_fixed_and_what_only_the_client_needs_is_not_shipped() {
         ("taskmanager.host", "localhost"),
         ("kubernetes.config.file", "/home/me/.kube/config"),
         ("$internal.deployment.config-dir", "/opt/flink/conf"),
+        ("flink-k8s.rest.url", "http://gateway/orders"),
     ]);
     let shipped = shipped(&built);
     assert_eq!(
@@ -185,6 +186,7 @@ fn random_ports_become_fixed_and_what_only_the_client_needs_is_not_shipped() {
         "jobmanager.bind-host",
         "taskmanager.host",
         "kubernetes.config.file",
+        "flink-k8s.rest.url",
     ] {
         assert_eq!(shipped.get(key), None, "{key}");
     }

@@ -1,0 +1,134 @@
+//! Commands that are given a REST endpoint, on a machine that knows no Kubernetes.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here fails the test")]
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use wiremock::matchers::{method, path, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const JOB: &str = "8099c1d8e3a2b4f50617283940a1b2c3";
+
+/// How a program ended.
+struct Ended {
+    code: Option<i32>,
+    printed: String,
+    said: String,
+}
+
+/// Runs `flink-k8s` with neither kubeconfig nor service account, on a thread of its own.
+async fn flink_k8s(arguments: &[&str]) -> Ended {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("config.yaml"), "rest.address: localhost\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flink-k8s"));
+    command
+        .env_clear()
+        .env("HOME", home.path())
+        .env("FLINK_CONF_DIR", home.path())
+        .args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    Ended {
+        code: output.status.code(),
+        printed: String::from_utf8(output.stdout).unwrap(),
+        said: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn serve(server: &MockServer, verb: &str, at: &str, answer: Value) {
+    Mock::given(method(verb))
+        .and(path(at))
+        .respond_with(ResponseTemplate::new(200).set_body_json(answer))
+        .mount(server)
+        .await;
+}
+
+/// A Flink behind a gateway, with one job that has ended.
+async fn gateway() -> MockServer {
+    let server = MockServer::start().await;
+    let job = json!({
+        "jid": JOB, "name": "words", "state": "FINISHED", "start-time": 1, "end-time": 2, "duration": 1,
+        "last-modification": 2, "tasks": {},
+    });
+    serve(&server, "GET", "/orders/v1/jobs/overview", json!({"jobs": [job]})).await;
+    let state = json!({"status": "FINISHED"});
+    serve(&server, "GET", &format!("/orders/v1/jobs/{JOB}/status"), state).await;
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_about_jobs_need_no_kubernetes_where_the_endpoint_is_given() {
+    let server = gateway().await;
+    let url = format!("{}/orders", server.uri());
+    let listed = flink_k8s(&["list", "--all", "--rest-url", &url]).await;
+    assert_eq!(listed.code, Some(0), "{}", listed.said);
+    assert!(listed.printed.contains("words"), "{}", listed.printed);
+
+    let none = flink_k8s(&["list", &format!("-Dflink-k8s.rest.url={url}")]).await;
+    assert_eq!(none.code, Some(0), "{}", none.said);
+    let expected = format!("there is no running job on the cluster at {url}/");
+    assert_eq!(none.said.trim(), expected);
+
+    let port = format!("-Drest.port={}", server.address().port());
+    let address = ["-Drest.address=127.0.0.1", &port, "-Drest.url-prefix=/orders/"];
+    let waited = flink_k8s(&[&["job", "wait", JOB], &address[..]].concat()).await;
+    assert_eq!(waited.code, Some(0), "{}", waited.said);
+    assert_eq!(waited.said.trim(), format!("job {JOB} is FINISHED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_run_and_followed_at_the_endpoint_that_is_given() {
+    let server = gateway().await;
+    serve(
+        &server,
+        "POST",
+        "/orders/v1/jars/upload",
+        json!({"filename": "/tmp/1_job.jar", "status": "success"}),
+    )
+    .await;
+    Mock::given(method("POST"))
+        .and(path_regex("^/orders/v1/jars/1_job.jar/run$"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({"jobid": JOB})))
+        .mount(&server)
+        .await;
+    serve(&server, "DELETE", "/orders/v1/jars/1_job.jar", json!({})).await;
+    let jar = tempfile::Builder::new().suffix(".jar").tempfile().unwrap();
+    let mut zip = zip::ZipWriter::new(jar.as_file());
+    zip.start_file("a/Words.class", zip::write::SimpleFileOptions::default())
+        .unwrap();
+    zip.finish().unwrap();
+    let url = format!("{}/orders", server.uri());
+    let jar = jar.path().to_str().unwrap();
+    let run = flink_k8s(&[
+        "run",
+        "--class",
+        "a.Words",
+        "--rest-url",
+        &url,
+        jar,
+        "--in",
+        "words",
+    ])
+    .await;
+    assert_eq!(run.code, Some(0), "{}", run.said);
+    for expected in [
+        format!("job {JOB} submitted to the cluster at {url}/\n"),
+        format!("job {JOB} is FINISHED\n"),
+    ] {
+        assert!(run.said.contains(&expected), "{}", run.said);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_endpoint_the_missing_kubernetes_is_named() {
+    let refused = flink_k8s(&["list"]).await;
+    assert_eq!(refused.code, Some(3), "{}", refused.said);
+    assert!(
+        refused.said.contains("no Kubernetes is configured"),
+        "{}",
+        refused.said
+    );
+    let wrong = flink_k8s(&["list", "--rest-url", "flink:8081"]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.said);
+}
