@@ -2,11 +2,13 @@
 
 pub(crate) mod application;
 pub(crate) mod compatible;
+pub(crate) mod gc;
 pub(crate) mod jobs;
 pub(crate) mod looking;
 pub(crate) mod offline;
 pub(crate) mod permissions;
 pub(crate) mod reaching;
+pub(crate) mod removal;
 pub(crate) mod resource_manager;
 pub(crate) mod spelling;
 pub(crate) mod workers;
@@ -20,11 +22,13 @@ use flink_k8s_core::configuration::{OptionValue, parse_dynamic_property};
 use flink_k8s_core::job_id::JobId;
 
 use self::application::ApplicationCommand;
+use self::gc::GcArguments;
 use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
 use self::looking::{ExplainArguments, LogsArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
 use self::reaching::ReachingProperties;
+use self::removal::RemovalArguments;
 use self::resource_manager::RmArguments;
 use self::workers::WorkersArguments;
 
@@ -115,6 +119,16 @@ EXIT CODES: 0 told to end, 1 it cannot work like this, 3 a failure outside."
     /// Look at a job, wait for its end, rescale it
     #[command(subcommand)]
     Job(JobCommand),
+    /// Show what clusters that are gone have left behind, and remove it
+    #[command(
+        after_help = "That is what has the labels of a native Flink cluster (type=flink-native-kubernetes, app=NAME) \
+and whose owner is gone, or which has none while there is no cluster of that name. Nothing of a cluster that lives is \
+touched, nothing younger than --older-than, and no high-availability data without --purge-ha. It is looked for once more \
+right before each removal whether there is a cluster by now.
+
+EXIT CODES: 0 shown or removed, 1 you may not, 3 a failure outside, 130 interrupted."
+    )]
+    Gc(GcArguments),
     /// Check and explain Flink's options
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -150,7 +164,8 @@ pub(crate) enum SessionCommand {
     /// Deploy a session cluster and wait until its JobManager answers
     Start(SessionStartArguments),
     /// Remove a session cluster with everything that belongs to it, and wait until it is gone
-    Stop(SessionStopArguments),
+    #[command(visible_alias = "delete", after_help = removal::AFTER_HELP)]
+    Stop(RemovalArguments),
     /// List the Flink clusters of the namespace, whoever made them
     List(SessionListArguments),
 }
@@ -200,20 +215,6 @@ pub(crate) struct SessionStartArguments {
     /// Print the result as a table or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct SessionStopArguments {
-    /// The cluster; may also be given as -Dkubernetes.cluster-id=...
-    pub(crate) cluster_id: Option<ClusterId>,
-    #[command(flatten)]
-    pub(crate) dynamic: DynamicProperties,
-    /// Return as soon as the deletion is accepted, without waiting for the end of the pods
-    #[arg(long)]
-    pub(crate) no_wait: bool,
-    /// How long to wait until everything is gone, in Flink's syntax
-    #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
-    pub(crate) timeout: Duration,
 }
 
 #[derive(Args, Debug)]

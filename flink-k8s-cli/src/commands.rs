@@ -7,6 +7,7 @@ pub(crate) mod config_check;
 pub(crate) mod config_list;
 pub(crate) mod dry_run;
 pub(crate) mod explain;
+pub(crate) mod gc;
 pub(crate) mod job;
 pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;

@@ -49,6 +49,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Application(ApplicationCommand::List(arguments)) => {
             commands::application_list::run(&printer, arguments).await
         }
+        Command::Gc(arguments) => commands::gc::run(&printer, arguments).await,
         Command::Run(arguments) => commands::run::run(&printer, arguments).await,
         Command::Workers(arguments) => commands::workers::run(&printer, arguments).await,
         Command::Rm(arguments) => commands::rm::run(&printer, arguments).await,

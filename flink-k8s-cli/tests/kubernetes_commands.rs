@@ -6,6 +6,8 @@
     reason = "what cannot be unwrapped here fails the test, and a skipped test says so"
 )]
 
+#[path = "kubernetes_commands/removal.rs"]
+mod removal;
 #[path = "kubernetes_commands/resource_manager.rs"]
 mod resource_manager;
 

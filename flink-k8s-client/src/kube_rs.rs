@@ -5,6 +5,7 @@ mod api_calls;
 mod call;
 mod connect;
 mod failure;
+mod flink_objects;
 mod leases;
 mod manifests;
 mod object_watch;
@@ -18,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent,
-    ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
+    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, FlinkObject, KubeClient,
+    NodeEvent, ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -206,9 +207,21 @@ impl KubeRsClient {
         uid: &Uid,
         how: DeleteParams,
     ) -> Result<(), DeleteError> {
+        self.delete_at::<K>(kind, name, uid, None, how).await
+    }
+
+    /// As [`KubeRsClient::delete`], and only if it is still at this version.
+    async fn delete_at<K: kube::Resource<DynamicType = ()> + DeserializeOwned>(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        uid: &Uid,
+        version: Option<&str>,
+        how: DeleteParams,
+    ) -> Result<(), DeleteError> {
         let only_this = Preconditions {
             uid: Some(uid.as_str().to_owned()),
-            resource_version: None,
+            resource_version: version.map(str::to_owned),
         };
         let request = self.requests::<K>().delete(
             name,
@@ -227,8 +240,13 @@ impl KubeRsClient {
             // A missed precondition and other conflicts look the same: the object itself tells.
             let existing = self.find::<K>(name).await;
             let existing = existing.map_err(|error| delete_error(self.reference(kind, name), error))?;
-            if existing.is_none_or(|object| object.meta().uid.as_deref() != Some(uid.as_str())) {
+            let Some(existing) = existing.filter(|object| object.meta().uid.as_deref() == Some(uid.as_str()))
+            else {
                 return Ok(());
+            };
+            if version.is_some() && existing.meta().resource_version.as_deref() != version {
+                let object = self.reference(kind, name);
+                return Err(DeleteError::Changed { object });
             }
         }
         Err(delete_error(self.reference(kind, name), refusal))
@@ -311,6 +329,14 @@ impl KubeClient for KubeRsClient {
 
     async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError> {
         self.objects_of(cluster_id).await
+    }
+
+    async fn list_labelled_objects(&self, cluster_id: &ClusterId) -> Result<Vec<FlinkObject>, ReadError> {
+        self.labelled_objects(&labels::common(cluster_id)).await
+    }
+
+    async fn delete_object(&self, object: &FlinkObject, version: Version) -> Result<(), DeleteError> {
+        self.delete_labelled(object, version).await
     }
 
     async fn list_job_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError> {

@@ -4,7 +4,9 @@ mod application;
 mod deploy;
 mod leftovers;
 mod readiness;
+mod removal;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,8 @@ use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 
 pub use application::{ApplicationState, DeployedApplication, FollowedJob};
-pub use leftovers::is_high_availability_data;
 pub use readiness::JobManagerNotReady;
+pub use removal::{Removal, RemovalPlan, RemoveError};
 
 /// How often a call that failed for the moment is made, all in all.
 const ATTEMPTS: u32 = 4;
@@ -115,6 +117,14 @@ impl KubernetesClusterDescriptor {
 
     /// The cluster's Deployment, if it is one of a Flink cluster.
     async fn find(&self, cluster_id: &ClusterId) -> Result<Option<DeployedCluster>, BoxError> {
+        let found = self.find_with_labels(cluster_id).await?;
+        Ok(found.map(|(cluster, _)| cluster))
+    }
+
+    async fn find_with_labels(
+        &self,
+        cluster_id: &ClusterId,
+    ) -> Result<Option<(DeployedCluster, Option<BTreeMap<String, String>>)>, BoxError> {
         let Some(deployment) = self.kube.find_deployment(cluster_id).await? else {
             return Ok(None);
         };
@@ -126,11 +136,12 @@ impl KubernetesClusterDescriptor {
         let Some(uid) = deployment.metadata.uid else {
             return Err(Box::new(WithoutUid(name)));
         };
-        Ok(Some(DeployedCluster {
+        let cluster = DeployedCluster {
             cluster_id: cluster_id.clone(),
             namespace,
             uid: Uid::new(uid),
-        }))
+        };
+        Ok(Some((cluster, deployment.metadata.labels)))
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod client_files;
 pub mod diagnosis;
+pub mod garbage;
 pub mod job_jar;
 pub mod kube_rs;
 pub mod kubernetes_cluster_descriptor;

@@ -1,5 +1,6 @@
 //! Flink's REST API: jobs, jars and the state of the cluster.
 
+mod ending;
 mod error;
 mod follow;
 mod jars;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+pub use ending::{EndJobError, EndedJob, JobEnding};
 pub use error::RestError;
 pub use follow::{FollowError, FollowOptions, JobEvent};
 pub use jars::{Jar, JarId, JarRun, SubmittedJob};

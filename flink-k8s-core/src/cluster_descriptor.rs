@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::cluster_id::ClusterId;
 use crate::configuration::FlinkConfiguration;
-use crate::kube_client::{BoxError, ObjectReference, Uid};
+use crate::kube_client::{
+    AnnotateError, BoxError, CreateObjectError, DeleteError, ObjectReference, ReadError, Uid,
+};
 use crate::manifest::ObjectDifferences;
 use crate::namespace::Namespace;
 
@@ -190,6 +192,19 @@ pub enum DeployError {
     },
 }
 
+impl DeployError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::AlreadyExists { .. } | Self::Different { .. } | Self::Configuration { .. } => false,
+            Self::NotCompleted { source, .. }
+            | Self::RolledBack { source, .. }
+            | Self::LeftOver { source, .. }
+            | Self::NothingCreated { source, .. } => may_pass(source),
+        }
+    }
+}
+
 fn listed(differences: &[ObjectDifferences]) -> String {
     let texts: Vec<String> = differences.iter().map(ToString::to_string).collect();
     texts.join("; ")
@@ -219,6 +234,16 @@ pub enum RetrieveError {
     },
 }
 
+impl RetrieveError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => false,
+            Self::Api { source, .. } => may_pass(source),
+        }
+    }
+}
+
 /// Why a cluster was not deleted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -241,4 +266,27 @@ pub enum KillError {
         /// The failure below.
         source: BoxError,
     },
+}
+
+impl KillError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => false,
+            Self::Api { source, .. } => may_pass(source),
+        }
+    }
+}
+
+/// Whether the failure below an error of a descriptor, one of the port's, may pass by itself.
+fn may_pass(source: &BoxError) -> bool {
+    let source: &(dyn std::error::Error + 'static) = source.as_ref();
+    let read = source.downcast_ref().map(ReadError::is_transient);
+    let create = || source.downcast_ref().map(CreateObjectError::is_transient);
+    let delete = || source.downcast_ref().map(DeleteError::is_transient);
+    let annotate = || source.downcast_ref().map(AnnotateError::is_transient);
+    read.or_else(create)
+        .or_else(delete)
+        .or_else(annotate)
+        .unwrap_or(false)
 }

@@ -1,6 +1,7 @@
 //! The port to Kubernetes: what Flink's clusters need from its API, and how that can fail.
 
 mod failure;
+mod flink_object;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,6 +17,7 @@ use crate::namespace::Namespace;
 use crate::pod_name::PodName;
 
 pub use failure::{AnnotateError, CreateObjectError, DeleteError, ReadError, ReplaceObjectError};
+pub use flink_object::FlinkObject;
 
 /// What we need from the Kubernetes API, in Flink's words.
 ///
@@ -112,6 +114,27 @@ pub trait KubeClient: Send + Sync {
     ///
     /// See [`ReadError`].
     async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError>;
+
+    /// The objects in the namespace that carry the labels of this cluster, with their owners: `ReplicaSets`, pods,
+    /// Services, ConfigMaps, and Secrets and Leases where these may be read.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    async fn list_labelled_objects(&self, cluster_id: &ClusterId) -> Result<Vec<FlinkObject>, ReadError>;
+
+    /// Deletes an object of any kind that [`KubeClient::list_labelled_objects`] returns, if it still has the uid and,
+    /// where `version` says so, the version that it was read with. One that is gone, or whose name another object
+    /// took, counts as deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`DeleteError::Changed`] when it is not at that version any more; it stays.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the object may be deleted; calling again is harmless.
+    async fn delete_object(&self, object: &FlinkObject, version: Version) -> Result<(), DeleteError>;
 
     /// The JobManager pods of this cluster.
     ///
@@ -273,6 +296,15 @@ impl fmt::Display for Uid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }
+}
+
+/// Whether an object may have changed since it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// It may; only its uid counts.
+    Any,
+    /// It must be as it was read.
+    AsRead,
 }
 
 /// Which run of a container is meant.

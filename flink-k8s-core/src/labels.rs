@@ -24,6 +24,19 @@ pub const SPARE: &str = "flink-k8s/spare";
 /// Annotation of such a pod, once it is used: as which TaskManager, and with which arguments.
 pub const SPARE_ASSIGNMENT: &str = "flink-k8s/spare-assignment";
 
+/// Label of ConfigMaps with high-availability data; Flink up to 1.20 sets it.
+pub const CONFIG_MAP_TYPE: &str = "configmap-type";
+/// Value of the label [`CONFIG_MAP_TYPE`].
+pub const HIGH_AVAILABILITY_CONFIG_MAP: &str = "high-availability";
+
+/// Annotation of the ConfigMap through which JobManagers elect their leader.
+pub const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
+
+/// The label that everything has which belongs to any native Flink cluster.
+pub fn native() -> BTreeMap<String, String> {
+    BTreeMap::from([(TYPE.to_owned(), NATIVE_TYPE.to_owned())])
+}
+
 /// The labels of every object of a cluster.
 pub fn common(cluster_id: &ClusterId) -> BTreeMap<String, String> {
     [(TYPE, NATIVE_TYPE), (APP, cluster_id.as_str())]

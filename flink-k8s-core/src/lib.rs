@@ -11,6 +11,8 @@ pub mod cluster_id;
 pub mod configuration;
 pub mod decorators;
 pub mod flink_version;
+pub mod garbage;
+pub mod high_availability;
 pub mod job_id;
 pub mod job_manager;
 pub mod kube_client;

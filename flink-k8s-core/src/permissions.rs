@@ -82,11 +82,15 @@ pub enum UserTask {
     Look,
     /// Remove clusters.
     Remove,
+    /// Look for what clusters that are gone have left.
+    FindGarbage,
+    /// Remove what clusters that are gone have left.
+    CollectGarbage,
 }
 
 impl UserTask {
-    /// Every task.
-    pub const ALL: [Self; 4] = [Self::Deploy, Self::Reach, Self::Look, Self::Remove];
+    /// The tasks of every day. The others remove single objects, for which not everybody should have the right.
+    pub const EVERYDAY: [Self; 4] = [Self::Deploy, Self::Reach, Self::Look, Self::Remove];
 
     const fn permissions(self) -> &'static [Permission] {
         const DEPLOY: &[Permission] = &[
@@ -123,11 +127,34 @@ impl UserTask {
             Permission::new("list", "apps", "deployments"),
             Permission::new("delete", "apps", "deployments"),
             Permission::new("list", "apps", "replicasets"),
+            Permission::new("get", "", "services"),
+            Permission::new("list", "", "services"),
+            Permission::new("get", "", "configmaps"),
+            Permission::new("list", "", "configmaps"),
+            Permission::new("list", "", "pods"),
+        ];
+        const FIND_GARBAGE: &[Permission] = &[
+            Permission::new("get", "apps", "deployments"),
+            Permission::new("list", "apps", "deployments"),
             Permission::new("list", "", "services"),
             Permission::new("list", "", "configmaps"),
             Permission::new("list", "", "pods"),
         ];
+        const COLLECT_GARBAGE: &[Permission] = &[
+            Permission::new("get", "apps", "deployments"),
+            Permission::new("list", "apps", "deployments"),
+            Permission::new("list", "apps", "replicasets"),
+            Permission::new("delete", "apps", "replicasets"),
+            Permission::new("list", "", "services"),
+            Permission::new("delete", "", "services"),
+            Permission::new("list", "", "configmaps"),
+            Permission::new("delete", "", "configmaps"),
+            Permission::new("list", "", "pods"),
+            Permission::new("delete", "", "pods"),
+        ];
         match self {
+            Self::FindGarbage => FIND_GARBAGE,
+            Self::CollectGarbage => COLLECT_GARBAGE,
             Self::Deploy => DEPLOY,
             Self::Reach => REACH,
             Self::Look => LOOK,

@@ -7,10 +7,8 @@ use flink_k8s_core::configuration::OptionValue as _;
 use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::job_id::JobId;
 
-use super::{
-    DryRun, DynamicProperties, OutputFormat, RestoreArguments, SessionListArguments, SessionStopArguments,
-    duration,
-};
+use super::removal::{AFTER_HELP, RemovalArguments};
+use super::{DryRun, DynamicProperties, OutputFormat, RestoreArguments, SessionListArguments, duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApplicationCommand {
@@ -28,7 +26,8 @@ cannot be done as asked, 2 wrong usage, 3 a failure outside, 130 interrupted; th
     )]
     Start(Box<ApplicationStartArguments>),
     /// Remove an application cluster, with its job, and wait until it is gone
-    Stop(SessionStopArguments),
+    #[command(visible_alias = "delete", after_help = AFTER_HELP)]
+    Stop(RemovalArguments),
     /// List the application clusters of the namespace, and how their jobs ended
     List(SessionListArguments),
 }

@@ -7,13 +7,14 @@ use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_client::kubernetes_cluster_descriptor::{DeployedApplication, FollowedJob};
 use flink_k8s_client::rest_client::{FollowOptions, JobState};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
-use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployError, DeployedCluster, KillError};
+use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster, KillError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
 use flink_k8s_core::configuration::{FlinkConfiguration, deployment_options};
 use flink_k8s_core::job_manager::JobManagerSpecification;
 use flink_k8s_core::permissions::UserTask;
 
+use super::replace::OnDifference;
 use super::{interrupted, permissions, render, replace, run, session_start};
 use crate::args::application::ApplicationStartArguments;
 use crate::connection::{Connection, Rest};
@@ -86,16 +87,17 @@ pub(super) async fn start(
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
     let descriptor = &connection.descriptor;
-    let deploy = || descriptor.deploy_application_cluster(&specification, &application);
-    let deployed = match deploy().await {
-        Err(DeployError::Different {
-            running, differences, ..
-        }) if replace => {
-            replace::remove(printer, descriptor, &running, &differences).await?;
-            deploy().await?
-        }
-        deployed => deployed?,
-    };
+    let deployed = replace::deploy(
+        printer,
+        descriptor,
+        OnDifference::from_flag(replace),
+        async || {
+            descriptor
+                .deploy_application_cluster(&specification, &application)
+                .await
+        },
+    );
+    let deployed = deployed.await?;
     let DeployedApplication {
         cluster, change, job, ..
     } = &deployed;

@@ -18,7 +18,7 @@ const USER_ROLE: &str = "flink-k8s-user";
 /// Asks the API server for every right that the commands need, and prints a Role with those that miss.
 pub(crate) async fn preflight(printer: &Printer, arguments: PreflightArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.dynamic).await?;
-    let needed = permissions::of_user(UserTask::ALL);
+    let needed = permissions::of_user(UserTask::EVERYDAY);
     let missing = connection
         .kube
         .missing_permissions(needed.iter().copied())
@@ -80,7 +80,7 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
             }
         }
         RbacSubject::User => {
-            let needed = permissions::of_user(UserTask::ALL);
+            let needed = permissions::of_user(UserTask::EVERYDAY);
             permissions::role_manifest(USER_ROLE, &namespace, &needed)
         }
     };
@@ -92,7 +92,15 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
 /// Refuses a task for which the user lacks rights, with the Role that grants them, before anything is
 /// made. Where the API server does not say, the task goes on and finds out.
 pub(crate) async fn require(kube: &KubeRsClient, what: &str, tasks: &[UserTask]) -> anyhow::Result<()> {
-    let needed = permissions::of_user(tasks.iter().copied());
+    require_all(kube, what, permissions::of_user(tasks.iter().copied())).await
+}
+
+/// As [`require`], for these permissions.
+pub(crate) async fn require_all(
+    kube: &KubeRsClient,
+    what: &str,
+    needed: impl IntoIterator<Item = Permission>,
+) -> anyhow::Result<()> {
     let missing = match kube.missing_permissions(needed).await {
         Ok(missing) => missing,
         Err(error) => {
@@ -108,7 +116,7 @@ pub(crate) async fn require(kube: &KubeRsClient, what: &str, tasks: &[UserTask])
         permissions::role_manifest(USER_ROLE, &namespace, &missing).map_err(anyhow::Error::from_boxed)?;
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     anyhow::bail!(
-        "cannot {what} in namespace {namespace}: you may not {}; nothing was created. This Role, bound to you, \
+        "cannot {what} in namespace {namespace}: you may not {}; nothing was changed. This Role, bound to you, \
          allows it:\n{role}",
         missing.join(", ")
     )

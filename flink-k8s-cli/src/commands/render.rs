@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_core::application_outcome::JOB_ID_ANNOTATION;
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
 use flink_k8s_core::configuration::{
     FlinkConfiguration, Origin, common_options, deployment_options, flink_k8s_options, kubernetes_options,
@@ -175,7 +174,11 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
     let mut application = arguments.application;
     let mut connection = Connection::open(printer, std::mem::take(&mut application.dynamic)).await?;
     let target = diff_target(arguments.target, &connection.configuration)?;
-    take_over_job_id(&mut connection).await?;
+    // It was chosen when the cluster was made, so it is no difference.
+    connection
+        .descriptor
+        .take_over_job_id(&mut connection.configuration)
+        .await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
@@ -215,24 +218,6 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
     } else {
         Outcome::UserError
     })
-}
-
-/// The id of a job was chosen when its cluster was made, so it is no difference.
-async fn take_over_job_id(connection: &mut Connection) -> anyhow::Result<()> {
-    let option = &deployment_options::FIXED_JOB_ID;
-    if connection.configuration.is_configured(option) {
-        return Ok(());
-    }
-    let running = connection
-        .kube
-        .find_deployment(&connection.cluster_id(None)?)
-        .await?;
-    let annotations = running.and_then(|running| running.metadata.annotations);
-    if let Some(job_id) = annotations.and_then(|mut annotations| annotations.remove(JOB_ID_ANNOTATION)) {
-        let origin = Origin::Derived("the running cluster");
-        connection.configuration.set(option.key, job_id, origin);
-    }
-    Ok(())
 }
 
 fn diff_target(given: Option<DiffTarget>, configuration: &FlinkConfiguration) -> anyhow::Result<DiffTarget> {

@@ -1,7 +1,7 @@
 //! `--replace`: a cluster that runs, but not as wanted, makes room for a new one.
 
 use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
-use flink_k8s_core::cluster_descriptor::{DeployChange, DeployedCluster};
+use flink_k8s_core::cluster_descriptor::{DeployChange, DeployError, DeployedCluster};
 use flink_k8s_core::manifest::ObjectDifferences;
 
 use super::render;
@@ -23,8 +23,26 @@ impl OnDifference {
     }
 }
 
+/// Deploys. Where another cluster runs under the name and is to be replaced, it is removed, and it is deployed once more.
+pub(crate) async fn deploy<T>(
+    printer: &Printer,
+    descriptor: &KubernetesClusterDescriptor,
+    on_difference: OnDifference,
+    deploy: impl AsyncFn() -> Result<T, DeployError>,
+) -> anyhow::Result<T> {
+    match deploy().await {
+        Err(DeployError::Different {
+            running, differences, ..
+        }) if on_difference == OnDifference::Replace => {
+            remove(printer, descriptor, &running, &differences).await?;
+            Ok(deploy().await?)
+        }
+        deployed => Ok(deployed?),
+    }
+}
+
 /// Says what differs, and removes exactly that cluster. Whoever deploys next waits for its end.
-pub(crate) async fn remove(
+async fn remove(
     printer: &Printer,
     descriptor: &KubernetesClusterDescriptor,
     running: &DeployedCluster,

@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_core::cluster_descriptor::{
-    ClusterDescriptor as _, DeployError, DeployOutcome, DeployedCluster,
-};
+use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployOutcome, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
 use flink_k8s_core::permissions::UserTask;
@@ -71,16 +69,10 @@ pub(crate) async fn deploy(
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
     let descriptor = &connection.descriptor;
-    let deployed = match descriptor.deploy_session_cluster(&specification).await {
-        Err(DeployError::Different {
-            running, differences, ..
-        }) if on_difference == OnDifference::Replace => {
-            replace::remove(printer, descriptor, &running, &differences).await?;
-            descriptor.deploy_session_cluster(&specification).await
-        }
-        deployed => deployed,
-    };
-    let DeployOutcome { cluster, change, .. } = deployed?;
+    let deployed = replace::deploy(printer, descriptor, on_difference, async || {
+        descriptor.deploy_session_cluster(&specification).await
+    });
+    let DeployOutcome { cluster, change, .. } = deployed.await?;
     replace::tell(printer, &cluster, change);
     Ok(cluster)
 }

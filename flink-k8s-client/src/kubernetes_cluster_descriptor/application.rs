@@ -90,40 +90,43 @@ impl KubernetesClusterDescriptor {
         let invalid = |source: InvalidSpecification| DeployError::Configuration {
             source: source.into(),
         };
-        let chosen = self.job_id_of_running(specification).await?;
-        let specification = chosen.as_ref().unwrap_or(specification);
-        let objects = application_objects(specification, application).map_err(invalid)?;
+        let mut specification = specification.clone();
+        // What is wrong with the name is said when the objects are made.
+        if let Some(cluster_id) = cluster_named_by(&specification.configuration) {
+            let taken_over = self.take_over_job_id(&mut specification.configuration).await;
+            taken_over.map_err(|source| DeployError::NothingCreated {
+                cluster_id,
+                source: Box::new(source),
+            })?;
+        }
+        let objects = application_objects(&specification, application).map_err(invalid)?;
         let job = followed_job(&objects.configuration).map_err(|refusal| invalid(refusal.into()))?;
         let DeployOutcome { cluster, change, .. } = deploy::deploy(self.kube.as_ref(), objects).await?;
         Ok(DeployedApplication { cluster, change, job })
     }
 
-    /// The specification with the id that was chosen for the job of the cluster that runs under this name, if
-    /// there is one and the user chose none.
-    async fn job_id_of_running(
-        &self,
-        specification: &ClusterSpecification,
-    ) -> Result<Option<ClusterSpecification>, DeployError> {
-        let configuration = &specification.configuration;
-        let name = configuration.find(&kubernetes_options::CLUSTER_ID).ok().flatten();
-        let cluster_id: Option<ClusterId> = name.and_then(|name| name.parse().ok());
-        // What is wrong with the name is said when the objects are made.
+    /// Takes over the id that was chosen for the job of the cluster that runs under the name in this configuration, if
+    /// there is one and the user chose none: so a configuration means the cluster that was made from it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn take_over_job_id(&self, configuration: &mut FlinkConfiguration) -> Result<(), ReadError> {
+        let cluster_id = cluster_named_by(configuration);
         let Some(cluster_id) = cluster_id.filter(|_| !configuration.is_configured(&FIXED_JOB_ID)) else {
-            return Ok(None);
+            return Ok(());
         };
-        let found = self.kube.find_deployment(&cluster_id).await;
-        let found = found.map_err(|source| DeployError::NothingCreated {
-            cluster_id,
-            source: Box::new(source),
-        })?;
+        let found = self.kube.find_deployment(&cluster_id).await?;
         let running = found.filter(|found| found.metadata.deletion_timestamp.is_none());
         let annotations = running.and_then(|running| running.metadata.annotations);
-        let job_id = annotations.and_then(|mut annotations| annotations.remove(JOB_ID_ANNOTATION));
-        Ok(job_id.map(|job_id| {
-            let mut specification = specification.clone();
-            specification.configuration.set(FIXED_JOB_ID.key, job_id, RUNNING);
-            specification
-        }))
+        if let Some(job_id) = annotations.and_then(|mut annotations| annotations.remove(JOB_ID_ANNOTATION)) {
+            configuration.set(FIXED_JOB_ID.key, job_id, RUNNING);
+        }
+        Ok(())
     }
 
     /// What the Deployment of an application cluster says about its job.
@@ -170,6 +173,14 @@ impl KubernetesClusterDescriptor {
             time::sleep(POLL).await;
         }
     }
+}
+
+fn cluster_named_by(configuration: &FlinkConfiguration) -> Option<ClusterId> {
+    let name = configuration
+        .find(&kubernetes_options::CLUSTER_ID)
+        .ok()
+        .flatten()?;
+    name.parse().ok()
 }
 
 fn application_objects(

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::high_availability::is_high_availability_data;
 use flink_k8s_core::kube_client::{ObjectKind, ObjectReference, ReadError};
 use tokio::time::{self, Instant};
 
 use super::KubernetesClusterDescriptor;
 
-const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 
 impl KubernetesClusterDescriptor {
     /// Every object of the cluster that exists, without the high-availability data that outlives it.
@@ -38,22 +39,9 @@ impl KubernetesClusterDescriptor {
         cluster_id: &ClusterId,
         within: Duration,
     ) -> Result<Vec<ObjectReference>, ReadError> {
-        self.wait_until_left(cluster_id, within, &|_| false).await
-    }
-
-    /// As [`wait_until_gone`](Self::wait_until_gone), but does not wait for what `stays`, and does not return it.
-    async fn wait_until_left(
-        &self,
-        cluster_id: &ClusterId,
-        within: Duration,
-        stays: &(dyn Fn(&ObjectReference) -> bool + Sync),
-    ) -> Result<Vec<ObjectReference>, ReadError> {
         let deadline = Instant::now() + within;
         loop {
-            let remaining = self.remaining_objects(cluster_id).await.map(|mut objects| {
-                objects.retain(|object| !stays(object));
-                objects
-            });
+            let remaining = self.remaining_objects(cluster_id).await;
             let settled = match &remaining {
                 Ok(objects) => objects.is_empty(),
                 Err(error) => !error.is_transient(),
@@ -64,50 +52,28 @@ impl KubernetesClusterDescriptor {
             time::sleep(POLL).await;
         }
     }
-}
 
-impl KubernetesClusterDescriptor {
-    /// Waits until nothing is left that belongs to the Deployment of a resource manager outside of its JobManager's pod:
-    /// its pods and those of TaskManagers. Returns what is still there after `within`.
+    /// Keeps of these objects what belongs to the Deployment of a resource manager outside of its JobManager's pod:
+    /// itself, its pods and those of TaskManagers.
     ///
     /// What was made besides the Deployment (ConfigMaps, a service account, its rights) has no owner, and the JobManager
     /// is somebody else's, even if its pods carry the labels by which the cluster's commands find it: these stay.
-    ///
-    /// # Errors
-    ///
-    /// As [`wait_until_gone`](Self::wait_until_gone).
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is changed.
-    pub async fn wait_until_workers_gone(
+    pub(super) async fn retain_workers(
         &self,
         cluster_id: &ClusterId,
-        within: Duration,
-    ) -> Result<Vec<ObjectReference>, ReadError> {
+        objects: &mut Vec<ObjectReference>,
+    ) -> Result<(), ReadError> {
         let job_managers = self.kube.list_job_manager_pods(cluster_id).await?;
         let is_job_manager = |name: &str| {
             let mut names = job_managers.iter().filter_map(|pod| pod.metadata.name.as_deref());
             names.any(|job_manager| job_manager == name)
         };
-        let stays = |object: &ObjectReference| match object.kind {
-            ObjectKind::Pod => is_job_manager(&object.name),
+        objects.retain(|object| match object.kind {
+            ObjectKind::Pod => !is_job_manager(&object.name),
             // Others have the name of the cluster only by chance, and their pods are seen themselves.
-            ObjectKind::Deployment => object.name != cluster_id.deployment_name(),
-            _ => true,
-        };
-        self.wait_until_left(cluster_id, within, &stays).await
+            ObjectKind::Deployment => object.name == cluster_id.deployment_name(),
+            _ => false,
+        });
+        Ok(())
     }
-}
-
-/// Whether this is a ConfigMap in which the cluster keeps its leader and its jobs. It has no owner, on
-/// purpose: a cluster of the same name goes on with it.
-pub fn is_high_availability_data(object: &ObjectReference, cluster_id: &ClusterId) -> bool {
-    let part = object
-        .name
-        .strip_prefix(cluster_id.as_str())
-        .and_then(|rest| rest.strip_prefix('-'));
-    let part = part.and_then(|rest| rest.strip_suffix("-config-map"));
-    let is_job_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    object.kind == ObjectKind::ConfigMap && part.is_some_and(|part| part == "cluster" || is_job_id(part))
 }

@@ -1,5 +1,6 @@
 mod deploying;
 mod fake;
+mod removing;
 mod waiting;
 
 use std::error::Error;
@@ -99,16 +100,4 @@ async fn a_kill_that_is_refused_says_so_and_one_that_fails_for_the_moment_is_rep
     fake.fail_next("delete_deployment", 2);
     descriptor.kill_cluster(&orders()).await.unwrap();
     assert_eq!(fake.names(), [""; 0]);
-}
-
-#[test]
-fn high_availability_data_is_told_by_its_name() {
-    let data = |name: &str| is_high_availability_data(&reference(ObjectKind::ConfigMap, name), &orders());
-    assert!(data("orders-cluster-config-map"));
-    assert!(data("orders-8099c1d8e3a2b4f50617283940a1b2c3-config-map"));
-    assert!(!data("orders-extra-config-map"));
-    assert!(!data("flink-config-orders"));
-    assert!(!data("orders2-cluster-config-map"));
-    let pod = reference(ObjectKind::Pod, "orders-cluster-config-map");
-    assert!(!is_high_availability_data(&pod, &orders()));
 }

@@ -112,6 +112,16 @@ pub enum FollowError {
     },
 }
 
+impl FollowError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::Lost { .. } | Self::Rest { .. } => false,
+            Self::OutageTooLong { .. } => true,
+        }
+    }
+}
+
 impl RestClient {
     /// Follows a job until it ends: each change of its state, in the order seen. The last item is a
     /// globally terminal state or an error. Failures that may pass are reported once and waited out.

@@ -139,6 +139,18 @@ pub enum OperationError {
     },
 }
 
+impl OperationError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Rest { source, .. } => source.is_transient(),
+            // Flink's exception does not say; whoever tries again decides by its text.
+            Self::Failed { .. } => false,
+            Self::Forgotten { .. } | Self::NotFinished { .. } => true,
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SavepointBody<'a> {

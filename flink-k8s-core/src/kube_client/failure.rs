@@ -144,6 +144,12 @@ impl ReadError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeleteError {
+    /// It changed since it was read, so somebody uses it; it stays.
+    #[error("{object} was changed in the meantime, so it is in use, and was not deleted")]
+    Changed {
+        /// What was to be deleted.
+        object: ObjectReference,
+    },
     /// The user or the service account may not delete it.
     #[error("not allowed to delete {object}: {message}")]
     Forbidden {
@@ -168,7 +174,7 @@ impl DeleteError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Forbidden { .. } => false,
+            Self::Changed { .. } | Self::Forbidden { .. } => false,
             Self::Api { transient, .. } => *transient,
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, KubeClient, NodeEvent,
-    ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid,
+    AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, FlinkObject, KubeClient,
+    NodeEvent, ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -403,6 +403,14 @@ impl KubeClient for FakeCluster {
 
     async fn find_object(&self, _: ObjectKind, _: &str) -> Result<Option<serde_json::Value>, ReadError> {
         unimplemented!("a resource manager compares nothing with manifests")
+    }
+
+    async fn list_labelled_objects(&self, _: &ClusterId) -> Result<Vec<FlinkObject>, ReadError> {
+        unimplemented!("a resource manager removes no clusters")
+    }
+
+    async fn delete_object(&self, _: &FlinkObject, _: Version) -> Result<(), DeleteError> {
+        unimplemented!("a resource manager deletes pods only")
     }
 
     async fn create_task_manager_pod(&self, pod: &Pod) -> Result<Pod, CreateObjectError> {

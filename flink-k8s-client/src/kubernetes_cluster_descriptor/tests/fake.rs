@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, AnnotateError, CreateObjectError, DeleteError, ReadError,
+    AccompanyingObject, AnnotateError, CreateObjectError, DeleteError, FlinkObject, ReadError, Version,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
 use super::*;
@@ -27,6 +28,12 @@ pub(super) struct State {
     next: Vec<(&'static str, Fault)>,
     /// The garbage collector does nothing during this many lists.
     pub(super) collector_sleeps: u32,
+    /// What the leader wrote into its ConfigMap, and whether it goes on doing so.
+    pub(super) leader: Option<String>,
+    pub(super) leader_lives: bool,
+    versions: u32,
+    /// What is changed by somebody after it is read.
+    pub(super) changed: Vec<ObjectReference>,
     uids: u32,
 }
 
@@ -101,6 +108,12 @@ impl Fake {
         let fake = self.clone();
         kube.expect_delete_deployment()
             .returning(move |_, uid| fake.state().delete(uid));
+        let fake = self.clone();
+        kube.expect_list_labelled_objects()
+            .returning(move |_| fake.state().labelled());
+        let fake = self.clone();
+        kube.expect_delete_object()
+            .returning(move |object, version| fake.state().delete_object(object, version));
         let fake = self.clone();
         kube.expect_list_cluster_objects().returning(move |_| {
             let mut state = fake.state();
@@ -237,6 +250,59 @@ impl State {
                 source: "injected".into(),
             })
         })
+    }
+
+    fn labelled(&mut self) -> Result<Vec<FlinkObject>, ReadError> {
+        if let Some(fault) = self.fault("list_labelled_objects") {
+            return Err(read_error(fault));
+        }
+        self.versions += u32::from(self.leader_lives);
+        let object = |(object, owner): (&ObjectReference, &Option<String>)| {
+            let owner = owner.as_ref().map(|uid| OwnerReference {
+                uid: uid.clone(),
+                ..OwnerReference::default()
+            });
+            let metadata = ObjectMeta {
+                name: Some(object.name.clone()),
+                namespace: Some("team-a".to_owned()),
+                uid: Some(format!("uid-of-{}", object.name)),
+                labels: Some(labels::common(&orders())),
+                owner_references: owner.map(|owner| vec![owner]),
+                annotations: self
+                    .leader
+                    .clone()
+                    .map(|record| BTreeMap::from([(labels::LEADER_ANNOTATION.to_owned(), record)])),
+                resource_version: Some(self.versions.to_string()),
+                ..ObjectMeta::default()
+            };
+            FlinkObject::from_metadata(object.kind, &metadata).unwrap()
+        };
+        Ok(self.others.iter().map(object).collect())
+    }
+
+    fn delete_object(&mut self, object: &FlinkObject, version: Version) -> Result<(), DeleteError> {
+        let reference = object.reference.clone();
+        match self.fault("delete_object") {
+            None => {}
+            Some(Fault::Forbidden) => {
+                return Err(DeleteError::Forbidden {
+                    object: reference,
+                    message: "User \"me\" cannot delete".to_owned(),
+                });
+            }
+            Some(_) => {
+                return Err(DeleteError::Api {
+                    object: reference,
+                    transient: true,
+                    source: "injected".into(),
+                });
+            }
+        }
+        if version == Version::AsRead && self.changed.contains(&reference) {
+            return Err(DeleteError::Changed { object: reference });
+        }
+        self.others.remove(&reference);
+        Ok(())
     }
 
     fn collect(&mut self) {

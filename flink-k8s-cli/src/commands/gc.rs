@@ -1,0 +1,150 @@
+//! `flink-k8s gc`
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use flink_k8s_client::garbage::{GarbageScope, RemoveGarbageError, find_garbage, remove_garbage};
+use flink_k8s_core::garbage::Garbage;
+use flink_k8s_core::permissions::{UserTask, of_user};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{interrupted, permissions, workers};
+use crate::args::OutputFormat;
+use crate::args::gc::GcArguments;
+use crate::connection::Connection;
+use crate::outcome::Outcome;
+use crate::printer::{Printer, table};
+
+/// Shows what clusters that are gone have left, and removes it if that is wished.
+pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Result<Outcome> {
+    let connection = Connection::open(printer, arguments.dynamic.clone()).await?;
+    let scope = if arguments.all_namespaces {
+        GarbageScope::AllNamespaces
+    } else {
+        // In all namespaces, the rights in ours say nothing.
+        let task = if arguments.delete {
+            UserTask::CollectGarbage
+        } else {
+            UserTask::FindGarbage
+        };
+        permissions::require_all(&connection.kube, "look for what nobody owns", of_user([task])).await?;
+        GarbageScope::Namespace
+    };
+    let found = find_garbage(&connection.kube, scope, arguments.older_than).await?;
+    let removable: Vec<&Garbage> = found.iter().filter(|garbage| goes(garbage, &arguments)).collect();
+    let kept = found.len() - removable.len();
+    show(printer, &found, &arguments);
+    let place = connection.whereabouts(arguments.all_namespaces);
+    if found.is_empty() {
+        printer.talk(format!("nothing {place} is left of clusters that are gone"));
+        return Ok(Outcome::Success);
+    }
+    if kept > 0 {
+        printer.talk(format!(
+            "{kept} of these are high-availability data and kept: a cluster of the same name goes on with them; --purge-ha \
+             counts them in"
+        ));
+    }
+    if !arguments.delete {
+        if !removable.is_empty() {
+            printer.talk(format!(
+                "nothing is changed; --delete removes {}",
+                objects(removable.len())
+            ));
+        }
+        return Ok(Outcome::Success);
+    }
+    let done = AtomicUsize::new(0);
+    tokio::select! {
+        failures = remove(printer, &connection, &removable, &done) => {
+            printer.talk(format!("{} {place} removed", objects(done.load(Relaxed))));
+            Ok(failures)
+        }
+        () = interrupted() => {
+            let all = objects(removable.len());
+            printer.talk(format!("interrupted; {} of {all} are removed, and perhaps one more", done.load(Relaxed)));
+            Ok(Outcome::Interrupted)
+        }
+    }
+}
+
+async fn remove(
+    printer: &Printer,
+    connection: &Connection,
+    removable: &[&Garbage],
+    done: &AtomicUsize,
+) -> Outcome {
+    let mut outcome = Outcome::Success;
+    for garbage in removable {
+        match remove_garbage(&connection.kube, garbage).await {
+            Ok(()) => drop(done.fetch_add(1, Relaxed)),
+            // That a cluster came back is no failure.
+            Err(error @ RemoveGarbageError::ClusterThere(_)) => printer.talk(error.to_string()),
+            Err(error) => {
+                outcome = Outcome::Failure;
+                printer.talk(format!("error: {:#}", anyhow::Error::from(error)));
+            }
+        }
+    }
+    outcome
+}
+
+fn objects(count: usize) -> String {
+    if count == 1 {
+        "1 object".to_owned()
+    } else {
+        format!("{count} objects")
+    }
+}
+
+fn goes(garbage: &Garbage, arguments: &GcArguments) -> bool {
+    arguments.purge_ha || !garbage.is_high_availability_data()
+}
+
+fn show(printer: &Printer, found: &[Garbage], arguments: &GcArguments) {
+    let action = |garbage: &Garbage| match (goes(garbage, arguments), arguments.delete) {
+        (false, _) => "keep",
+        (true, false) => "would remove",
+        (true, true) => "remove",
+    };
+    match arguments.output {
+        OutputFormat::Json => {
+            let json = |garbage: &Garbage| {
+                let reference = &garbage.object.reference;
+                json!({
+                    "namespace": reference.namespace.as_str(),
+                    "kind": reference.kind.as_str(),
+                    "name": reference.name,
+                    "uid": garbage.object.uid.as_str(),
+                    "cluster-id": garbage.cluster_id.as_str(),
+                    "age-seconds": garbage.age.as_secs(),
+                    "reason": garbage.reason.to_string(),
+                    "high-availability-data": garbage.is_high_availability_data(),
+                    "action": action(garbage),
+                })
+            };
+            printer.data(found.iter().map(json).collect::<serde_json::Value>().to_string());
+        }
+        OutputFormat::Table if found.is_empty() => {}
+        OutputFormat::Table => {
+            let now = Timestamp::now();
+            let row = |garbage: &Garbage| {
+                let reference = &garbage.object.reference;
+                [
+                    reference.namespace.to_string(),
+                    reference.kind.to_string(),
+                    reference.name.clone(),
+                    garbage
+                        .object
+                        .created
+                        .map(|created| workers::age(now, created))
+                        .unwrap_or_default(),
+                    garbage.reason.to_string(),
+                    action(garbage).to_owned(),
+                ]
+            };
+            let header = ["NAMESPACE", "KIND", "NAME", "AGE", "REASON", "ACTION"];
+            printer.data(table(header, found.iter().map(row)));
+        }
+    }
+}

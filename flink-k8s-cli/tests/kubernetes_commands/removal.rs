@@ -1,0 +1,313 @@
+//! Removing clusters: what goes, what stays, what becomes of jobs, and what nobody owns any more.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use wiremock::matchers::{body_partial_json, method, path, path_regex};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{Bench, Ended, kubectl};
+
+const JOB: &str = "00000000000000000000000000000001";
+const DATA: &str = "orders-cluster-config-map";
+const HIGH_AVAILABILITY: [&str; 2] = [
+    "-Dhigh-availability.type=kubernetes",
+    "-Dhigh-availability.storageDir=s3://bucket/ha",
+];
+
+/// A ConfigMap as a JobManager that ended in order leaves it.
+async fn leave_data(bench: &Bench, cluster: &str) {
+    let config_map = json!({"metadata": {
+        "name": format!("{cluster}-cluster-config-map"),
+        "labels": {"app": cluster, "type": "flink-native-kubernetes"},
+        "annotations": {"control-plane.alpha.kubernetes.io/leader": r#"{"holderIdentity":"","leaseDuration":1.0}"#},
+    }});
+    let config_map: ConfigMap = serde_json::from_value(config_map).unwrap();
+    let created = bench.api().create(&PostParams::default(), &config_map).await;
+    created.unwrap();
+}
+
+async fn stop(bench: &Bench, more: &[&str]) -> Ended {
+    bench.flink_k8s(&[&["session", "stop"], more].concat()).await
+}
+
+fn assert_says(ended: &Ended, code: i32, expected: &[&str]) {
+    assert_eq!(ended.code, Some(code), "{}{}", ended.printed, ended.said);
+    for expected in expected {
+        assert!(
+            ended.said.contains(expected),
+            "{expected:?} is not in\n{}",
+            ended.said
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_goes_and_its_high_availability_data_stays_until_it_is_purged() {
+    let bench = Bench::start().await;
+    let started = bench
+        .flink_k8s(&[&["session", "start", "--no-wait"], &HIGH_AVAILABILITY[..]].concat())
+        .await;
+    assert_eq!(started.code, Some(0), "{}", started.said);
+    leave_data(&bench, "orders").await;
+    let before = bench.stored().await;
+    assert_eq!(before, ["flink-config-orders", "orders", DATA, "orders-rest"]);
+
+    let tried = stop(&bench, &["--dry-run"]).await;
+    assert_eq!(tried.code, Some(0), "{}", tried.said);
+    for line in [
+        "  Deployment orders would be removed",
+        "  Service orders-rest would be removed",
+        "  ConfigMap orders-cluster-config-map stays (high-availability data)",
+    ] {
+        assert!(
+            tried.printed.lines().any(|printed| printed == line),
+            "{line:?} is not in\n{}",
+            tried.printed
+        );
+    }
+    assert_eq!(bench.stored().await, before, "a dry run changes nothing");
+
+    let stopped = stop(&bench, &[]).await;
+    assert_says(
+        &stopped,
+        0,
+        &[
+            "  Deployment orders goes\n",
+            "its jobs, which are not known (no JobManager of it runs), end with the cluster",
+            "nothing of it is left after ",
+            "kept: ConfigMap orders-cluster-config-map\n",
+            "`flink-k8s session stop orders --purge-ha` removes it",
+            "kept: the files of high availability in s3://bucket/ha/orders, ",
+        ],
+    );
+    assert_eq!(bench.stored().await, [DATA]);
+    let again = stop(&bench, &[]).await;
+    assert_says(
+        &again,
+        0,
+        &[
+            "there is no Deployment of cluster orders",
+            "kept: ConfigMap orders-cluster-config-map\n",
+        ],
+    );
+
+    let purged = stop(&bench, &[&["--purge-ha"], &HIGH_AVAILABILITY[..]].concat()).await;
+    assert_says(
+        &purged,
+        0,
+        &[
+            "ConfigMap orders-cluster-config-map is removed\n",
+            "flink-k8s has no access to them, this removes them:\n  aws s3 rm --recursive s3://bucket/ha/orders\n",
+        ],
+    );
+    assert_eq!(bench.stored().await, [""; 0]);
+    let namespace = bench.cluster.namespace();
+    let none = format!("there is no cluster orders in namespace {namespace}\n");
+    assert_says(&stop(&bench, &[]).await, 1, &[&format!("error: {none}")]);
+    assert_says(&stop(&bench, &["--ignore-not-found"]).await, 0, &[&none]);
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_kubectl_made_goes_as_a_whole() {
+    if kubectl().is_none() {
+        return;
+    }
+    let bench = Bench::start().await;
+    let rendered = bench.flink_k8s(&["render", "session"]).await;
+    let applied = bench.kubectl("apply", &rendered.printed).await;
+    assert_eq!(applied.code, Some(0), "{}", applied.said);
+    assert_says(&stop(&bench, &[]).await, 0, &["nothing of it is left after "]);
+    assert_eq!(bench.stored().await, [""; 0]);
+    bench.cluster.shutdown().await;
+}
+
+/// A JobManager with one job, whose savepoints end like this; at the address of a pod of the cluster.
+async fn run_job_manager(bench: &Bench, outcome: Value) -> (MockServer, String) {
+    let server = MockServer::start().await;
+    let get = |question: &str, answer: Value| {
+        Mock::given(method("GET"))
+            .and(path(format!("/v1/{question}")))
+            .respond_with(ResponseTemplate::new(200).set_body_json(answer))
+    };
+    let job = |state: &str| {
+        json!({"jobs": [{"jid": JOB, "name": "word count", "state": state, "start-time": 1, "end-time": -1,
+            "duration": 1, "tasks": {"running": 1}}]})
+    };
+    let stopped = outcome.get("location").is_some();
+    let overview = get("jobs/overview", job("RUNNING"));
+    // It is looked at before it is stopped, and by each further command.
+    let times = if stopped { 1 } else { u64::MAX };
+    overview
+        .up_to_n_times(times)
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    get("jobs/overview", job("FINISHED")).mount(&server).await;
+    let request = json!({"targetDirectory": "s3://bucket/savepoints", "drain": false});
+    Mock::given(method("POST"))
+        .and(path(format!("/v1/jobs/{JOB}/stop")))
+        .and(body_partial_json(request))
+        .respond_with(ResponseTemplate::new(202).set_body_json(json!({"request-id": "5"})))
+        .mount(&server)
+        .await;
+    let completed = json!({"status": {"id": "COMPLETED"}, "operation": outcome});
+    get(&format!("jobs/{JOB}/savepoints/5"), completed)
+        .mount(&server)
+        .await;
+    get(&format!("jobs/{JOB}/status"), json!({"status": "FINISHED"}))
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .and(path_regex("^/.*"))
+        .respond_with(ResponseTemplate::new(404).set_body_json(json!({"errors": ["not here"]})))
+        .with_priority(9)
+        .mount(&server)
+        .await;
+
+    let pod = json!({
+        "metadata": {"name": "orders-1",
+            "labels": {"app": "orders", "component": "jobmanager", "type": "flink-native-kubernetes"}},
+        "spec": {"containers": [{"name": "flink-main-container", "image": "flink:2.1"}]},
+    });
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    bench
+        .api::<Pod>()
+        .create(&PostParams::default(), &pod)
+        .await
+        .unwrap();
+    let ready = json!({"status": {
+        "phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    let pods = bench.api::<Pod>();
+    pods.patch_status("orders-1", &PatchParams::default(), &Patch::Merge(&ready))
+        .await
+        .unwrap();
+    let port = format!("-Drest.port={}", server.address().port());
+    (server, port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_stopped_with_savepoints_before_their_cluster_goes() {
+    let bench = Bench::start().await;
+    if !bench.cluster.is_embedded() {
+        return bench.cluster.shutdown().await;
+    }
+    bench.start_session().await;
+    let saved = json!({"location": "s3://bucket/savepoints/sp-1"});
+    let (_server, port) = run_job_manager(&bench, saved).await;
+    let stopped = stop(&bench, &[&port, "--with-savepoint=s3://bucket/savepoints"]).await;
+    let name = format!("  job {JOB} \"word count\" (RUNNING) is stopped with a savepoint\n");
+    let ended = format!("job {JOB} is FINISHED\n");
+    assert_says(&stopped, 0, &[&name, &ended, "nothing of it is left after "]);
+    assert_eq!(stopped.printed, format!("{JOB} s3://bucket/savepoints/sp-1\n"));
+    assert_eq!(bench.stored().await, [""; 0]);
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_stays_when_a_savepoint_fails_unless_that_does_not_matter() {
+    let bench = Bench::start().await;
+    if !bench.cluster.is_embedded() {
+        return bench.cluster.shutdown().await;
+    }
+    bench.start_session().await;
+    let failed = json!({"failure-cause": {"class": "java.io.IOException", "stack-trace": "java.io.IOException: disk full"}});
+    let (_server, port) = run_job_manager(&bench, failed).await;
+    let wish = [port.as_str(), "--with-savepoint=s3://bucket/savepoints"];
+    let refused = stop(&bench, &wish).await;
+    let error = format!("error: cannot stop job {JOB} with a savepoint: java.io.IOException: disk full\n");
+    assert_says(
+        &refused,
+        1,
+        &[
+            &error,
+            "1 jobs did not end as asked, so cluster orders stays; --force removes it all the same\n",
+        ],
+    );
+    assert_eq!(bench.stored().await, super::OBJECTS);
+
+    let dry = stop(&bench, &[&port, "--dry-run"]).await;
+    let line = format!("  job {JOB} \"word count\" (RUNNING) ends with the cluster, without a savepoint");
+    assert!(
+        dry.printed.lines().any(|printed| printed == line),
+        "{}",
+        dry.printed
+    );
+
+    let forced = stop(&bench, &[&wish[..], &["--force"]].concat()).await;
+    assert_says(
+        &forced,
+        0,
+        &[
+            &error,
+            "removing the cluster all the same",
+            "nothing of it is left after ",
+        ],
+    );
+    assert_eq!((forced.printed.as_str(), bench.stored().await), ("", Vec::new()));
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clusters_that_are_gone_have_left_is_shown_and_removed() {
+    let bench = Bench::start().await;
+    bench.start_session().await;
+    leave_data(&bench, "payments").await;
+    let service = json!({
+        "metadata": {"name": "payments-rest", "labels": {"app": "payments", "type": "flink-native-kubernetes"}},
+        "spec": {"ports": [{"port": 8081}]},
+    });
+    let service: Service = serde_json::from_value(service).unwrap();
+    bench
+        .api()
+        .create(&PostParams::default(), &service)
+        .await
+        .unwrap();
+
+    let young = bench.flink_k8s(&["gc"]).await;
+    assert_says(&young, 0, &["is left of clusters that are gone\n"]);
+    let found = bench.flink_k8s(&["gc", "--older-than", "0s"]).await;
+    assert_says(
+        &found,
+        0,
+        &[
+            "1 of these are high-availability data and kept",
+            "nothing is changed; --delete removes 1 object\n",
+        ],
+    );
+    let rows: Vec<&str> = found.printed.lines().skip(1).collect();
+    assert_eq!(rows.len(), 2, "{}", found.printed);
+    assert!(rows.iter().any(|row| row.contains("payments-rest")
+        && row.contains("has no owner, and its cluster is gone")
+        && row.ends_with("would remove")));
+    assert!(
+        rows.iter()
+            .any(|row| row.contains("payments-cluster-config-map") && row.ends_with("keep"))
+    );
+    assert_eq!(bench.stored().await.len(), super::OBJECTS.len() + 2);
+
+    let removed = bench
+        .flink_k8s(&["gc", "--older-than=0s", "--delete", "-o", "json"])
+        .await;
+    assert_says(&removed, 0, &["1 object in namespace "]);
+    let printed: Value = serde_json::from_str(&removed.printed).unwrap();
+    let of_service = printed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|object| object["name"] == "payments-rest");
+    assert_eq!(of_service.unwrap()["action"], "remove");
+    assert!(!bench.stored().await.contains(&"payments-rest".to_owned()));
+    let purged = bench
+        .flink_k8s(&["gc", "--older-than=0s", "--delete", "--purge-ha", "-A"])
+        .await;
+    assert_says(&purged, 0, &["1 object in all namespaces removed\n"]);
+    assert_eq!(
+        bench.stored().await,
+        super::OBJECTS,
+        "nothing of the cluster that lives is touched"
+    );
+    bench.cluster.shutdown().await;
+}
