@@ -232,7 +232,7 @@ impl World {
         self.api.quota_used_up_until = self.now;
         self.nodes_full_until = self.now;
         self.image_missing_until = self.now;
-        self.job_manager.stalled_until = self.now;
+        self.end_stall();
         let processes: Vec<u64> = self.managers.keys().copied().collect();
         for process in processes {
             if let Some(manager) = self.managers.get_mut(&process) {

@@ -23,6 +23,8 @@ pub(super) enum JobManagerStep {
     Declare,
     CheckWorkers,
     ReleaseIdle,
+    /// Does what it put off while it did not react.
+    CatchUp,
 }
 
 impl World {
@@ -53,6 +55,12 @@ impl World {
         self.plan_job_manager(delay, JobManagerStep::List);
     }
 
+    /// A JobManager that did not react does so now.
+    pub(super) fn end_stall(&mut self) {
+        self.job_manager.stalled_until = self.now;
+        self.plan_job_manager(Duration::ZERO, JobManagerStep::CatchUp);
+    }
+
     /// Whether there is a leading JobManager, and it reacts.
     pub(super) fn job_manager_answers(&self) -> bool {
         let runs = self.beside().is_some_and(|manager| !manager.is_paused(self.now));
@@ -69,11 +77,19 @@ impl World {
             return;
         }
         if self.job_manager.stalled_until > self.now {
-            let delay = self.job_manager.stalled_until.saturating_sub(self.now);
-            self.plan_job_manager(delay, step);
+            if self.job_manager.put_off.is_empty() {
+                let delay = self.job_manager.stalled_until.saturating_sub(self.now);
+                self.plan_job_manager(delay, JobManagerStep::CatchUp);
+            }
+            self.job_manager.put_off.push(step);
             return;
         }
         match step {
+            JobManagerStep::CatchUp => {
+                for step in std::mem::take(&mut self.job_manager.put_off) {
+                    self.job_manager_goes_on(session, step);
+                }
+            }
             JobManagerStep::List => self.ask_for_list(),
             JobManagerStep::Read => self.read_view(),
             JobManagerStep::CheckRequirements => self.check_requirements(),

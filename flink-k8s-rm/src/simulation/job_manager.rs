@@ -10,6 +10,8 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::pod_name::PodName;
 
+use super::endpoint::JobManagerStep;
+
 /// `taskmanager.numberOfTaskSlots`.
 pub(super) const SLOTS: u32 = 2;
 /// `resourcemanager.taskmanager-timeout`.
@@ -48,6 +50,8 @@ pub(super) struct JobManager {
     /// Whether it has recovered its workers.
     pub(super) is_ready: bool,
     pub(super) stalled_until: Duration,
+    /// What it does once it reacts again.
+    pub(super) put_off: Vec<JobManagerStep>,
     /// The version of the endpoint's view up to which it has read.
     pub(super) seen: u64,
     pub(super) is_read_planned: bool,
@@ -126,6 +130,7 @@ impl JobManager {
             process,
             is_ready: false,
             stalled_until: Duration::ZERO,
+            put_off: Vec::new(),
             seen: 0,
             is_read_planned: false,
             is_check_planned: false,
