@@ -75,6 +75,9 @@ pub(super) enum Disturbance {
     Pause,
     /// A container and the API server do not hear of each other for a while, or only one of the other.
     Partition,
+    /// A container is paused while a renewal of its lease is answered, and finds the API server out of reach when
+    /// it wakes up: so it goes to a virtual machine that moves to another host.
+    HostChanges,
     /// A job is submitted.
     JobArrives,
     /// A job ends.
@@ -104,6 +107,9 @@ const FAULTS: &[(Disturbance, u64)] = &[
 
 /// What makes resource managers lose the lease.
 const RIVALRY: &[(Disturbance, u64)] = &[(Disturbance::Pause, 60), (Disturbance::Partition, 120)];
+
+/// The most that a renewal can be answered too late.
+const HOST_CHANGES: (Disturbance, u64) = (Disturbance::HostChanges, 60);
 
 const WORKLOAD: &[(Disturbance, u64)] = &[
     (Disturbance::JobArrives, 40),
@@ -161,6 +167,13 @@ impl Climate {
                 self.add(*kind, *mean, random);
             }
         }
+        self
+    }
+
+    /// Adds containers that move from host to host.
+    pub(super) fn with_host_changes(mut self, random: &mut Random) -> Self {
+        let (kind, mean) = HOST_CHANGES;
+        self.add(kind, mean, random);
         self
     }
 

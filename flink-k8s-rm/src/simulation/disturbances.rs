@@ -60,6 +60,11 @@ impl World {
                 let until = self.now + self.random.millis(500, longest);
                 self.with_any_process(|world, process| world.pause(process, until));
             }
+            Disturbance::HostChanges => self.with_any_process(|world, process| {
+                if let Some(manager) = world.managers.get_mut(&process) {
+                    manager.is_about_to_move = true;
+                }
+            }),
             Disturbance::Partition => self.with_any_process(Self::cut_off_process),
             Disturbance::JobManagerStalls => self.job_manager.stalled_until = soon,
             Disturbance::JobArrives => self.job_arrives(),
@@ -82,9 +87,13 @@ impl World {
         }
     }
 
-    /// Messages between a process and the API server are lost, in one direction or both.
     fn cut_off_process(&mut self, process: u64) {
         let until = self.now + self.random.millis(2_000, 60_000);
+        self.separate(process, until);
+    }
+
+    /// Messages between a process and the API server are lost, in one direction or both.
+    pub(super) fn separate(&mut self, process: u64, until: Duration) {
         let direction = self.random.below(3);
         note!(self, "resource manager {process} is cut off ({direction})");
         if let Some(manager) = self.managers.get_mut(&process) {
@@ -237,6 +246,7 @@ impl World {
         for process in processes {
             if let Some(manager) = self.managers.get_mut(&process) {
                 manager.cut_off = CutOff::default();
+                manager.is_about_to_move = false;
                 if manager.is_paused(self.now) {
                     manager.paused_until = self.now;
                     self.agenda.plan(self.now, Happening::Resumes { process });

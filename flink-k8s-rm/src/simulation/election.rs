@@ -258,6 +258,7 @@ impl World {
                 }
             }
         };
+        let is_renewal = matches!(event, Event::LeaseWritten(_)) && self.acts(process);
         if !self.loses_answer(process) {
             let answered_at = self.now + self.way();
             let answered = Happening::LeaseAnswered {
@@ -267,6 +268,22 @@ impl World {
             };
             self.agenda.plan(answered_at, answered);
         }
+        if is_renewal {
+            self.change_host(process);
+        }
+    }
+
+    /// The process stops before it gets the answer, and does not reach the API server when it goes on.
+    fn change_host(&mut self, process: u64) {
+        let manager = self.managers.get_mut(&process);
+        let moves = manager.is_some_and(|manager| std::mem::take(&mut manager.is_about_to_move));
+        if !moves {
+            return;
+        }
+        let goes_on = self.now + self.random.millis(2_000, 12_000);
+        let reaches = goes_on + self.random.millis(1_000, 15_000);
+        self.pause(process, goes_on);
+        self.separate(process, reaches);
     }
 
     fn stored(&mut self, write: LeaseWrite) -> LeaseRecord {

@@ -57,6 +57,8 @@ pub enum Invariant {
     PolicyIsKept,
     /// In the end no worker stays that has nothing to do.
     IdleWorkersGo,
+    /// With a standalone JobManager no worker is started for slots that no job can use.
+    StartsOnlyForJobs,
 }
 
 impl fmt::Display for Invariant {
@@ -84,6 +86,7 @@ impl fmt::Display for Invariant {
             Self::ReleasesOnlyIdle => "only workers that hold no slot are released",
             Self::PolicyIsKept => "there are never more workers than the policy allows",
             Self::IdleWorkersGo => "in the end no worker stays that has nothing to do",
+            Self::StartsOnlyForJobs => "no worker is started for slots that no job can use",
             Self::SomebodyActs => "soon after the last fault one acts",
         })
     }

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::pod_name::PodName;
 
+use super::job_manager::SLOTS;
 use super::kubelet::PodKey;
 use super::ledger::Invariant;
 use super::plant::Plant;
@@ -16,7 +18,9 @@ use super::trace::note;
 use super::world::{Happening, World};
 use crate::rest_source::simulated::{Pace, WorkerNames};
 use crate::slot_planner::formula::{self, Scheduler};
-use crate::slot_planner::{Facts, JobFacts, PlannerPolicy, SlotDemand, SlotPlanner, TaskManagerFacts};
+use crate::slot_planner::{
+    Facts, JobFacts, PlannerPolicy, SlotDemand, SlotPlanner, StartReason, TaskManagerFacts,
+};
 use crate::workers::{WorkerFacts, WorkerLife};
 
 /// How soon the workers are asked for again while the existing pods are not known.
@@ -43,6 +47,8 @@ pub(super) struct RestSource {
     workers: Vec<WorkerFacts>,
     /// What the JobManager has said about jobs in this round.
     jobs: Vec<JobFacts>,
+    /// How many slots each of them could use then.
+    usable: BTreeMap<JobId, u32>,
     has_changed: bool,
     wake_at: Option<Duration>,
 }
@@ -84,6 +90,7 @@ impl RestSource {
             releases: Vec::new(),
             workers: Vec::new(),
             jobs: Vec::new(),
+            usable: BTreeMap::new(),
             has_changed: false,
             wake_at: None,
         }
@@ -165,17 +172,19 @@ impl World {
             return;
         };
         let mut jobs = Vec::new();
+        let mut usable = BTreeMap::new();
         let numbers: Vec<u32> = standalone.jobs.keys().copied().collect();
         for number in numbers {
             let held = standalone.held_by(number);
             let Some(job) = standalone.jobs.get_mut(&number) else {
                 continue;
             };
-            let (summary, mut details) = job.told(held, now);
+            usable.insert(job.id, job.wants(now));
+            let (mut summary, mut details) = job.told(held, now);
             if plant == Some(Plant::CountsFinishedSubtasks) {
+                count_finished_as_running(&mut summary.tasks, ["finished", "running"]);
                 for vertex in &mut details.vertices {
-                    let finished = vertex.tasks.remove("FINISHED").unwrap_or(0);
-                    *vertex.tasks.entry("RUNNING".to_owned()).or_default() += finished;
+                    count_finished_as_running(&mut vertex.tasks, ["FINISHED", "RUNNING"]);
                 }
             }
             let scheduler = Scheduler::of(&summary, Some(&details), job.configured());
@@ -193,7 +202,7 @@ impl World {
             jobs.push(facts);
         }
         if let Some(rest) = self.rest_of(process) {
-            rest.jobs = jobs;
+            (rest.jobs, rest.usable) = (jobs, usable);
         }
         let delay = self.random.millis(1, 20);
         self.plan_rest(process, delay, RestStep::AskTaskManagers);
@@ -222,6 +231,7 @@ impl World {
         };
         facts.add_workers(&rest.workers);
         facts.tell_the_dead(&format!("{cluster_id}-taskmanager-"));
+        let lacking = lacking_workers(&rest.usable, &facts);
         if plant == Some(Plant::PlansOnOldFacts)
             && let Some(last) = &rest.last
         {
@@ -260,6 +270,14 @@ impl World {
             rest.wake_at = wake_at;
         }
         self.steps += 1;
+        let for_jobs = plan.starts.iter();
+        let for_jobs = for_jobs.filter(|reason| matches!(reason, StartReason::SlotsWanted { .. }));
+        let for_jobs = for_jobs.count();
+        if for_jobs > lacking {
+            self.violated(Invariant::StartsOnlyForJobs, || {
+                format!("{for_jobs} workers are started, and jobs can use {lacking}")
+            });
+        }
         for name in lost {
             self.release_worker(process, &name);
         }
@@ -461,4 +479,30 @@ impl World {
         let pause = left.map_or(pause, |left| pause.min(left));
         self.plan_rest(process, pause, RestStep::Begin);
     }
+}
+
+/// How many workers jobs lack at most: for the slots that they can use and do not hold, less those that are free. What
+/// workers that are dead or on their way out have does not count.
+fn lacking_workers(usable: &BTreeMap<JobId, u32>, facts: &Facts) -> usize {
+    let is_wanted = |known: &&TaskManagerFacts| {
+        let name = known.id.parse::<PodName>();
+        name.is_ok_and(|name| facts.workers.contains(&name))
+    };
+    let alive: Vec<&TaskManagerFacts> = facts.task_managers.iter().filter(is_wanted).collect();
+    let held_by = |job: &JobId| -> u32 {
+        let held = alive.iter().map(|known| known.held.get(job).copied());
+        held.map(Option::unwrap_or_default).sum()
+    };
+    let lacking: u32 = usable
+        .iter()
+        .map(|(job, slots)| slots.saturating_sub(held_by(job)))
+        .sum();
+    let free: u32 = alive.iter().map(|known| known.free).sum();
+    lacking.saturating_sub(free).div_ceil(SLOTS) as usize
+}
+
+/// The mistake to take subtasks that have ended for such that run.
+fn count_finished_as_running(tasks: &mut BTreeMap<String, u32>, [finished, running]: [&str; 2]) {
+    let count = tasks.remove(finished).unwrap_or(0);
+    *tasks.entry(running.to_owned()).or_default() += count;
 }

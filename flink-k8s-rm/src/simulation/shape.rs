@@ -13,6 +13,8 @@ pub(super) struct Shape {
     pub(super) reuses_names: bool,
     /// Whether the JobManager is a standalone one, observed through its REST API.
     pub(super) is_standalone: bool,
+    /// Whether containers move from host to host.
+    pub(super) has_moving_hosts: bool,
 }
 
 impl Shape {
@@ -28,11 +30,13 @@ impl Shape {
             _ => 3,
         };
         let reuses_names = !has_election && random.chance(200);
+        let has_moving_hosts = has_election && random.chance(250);
         Self {
             seats,
             has_election,
             reuses_names,
             is_standalone,
+            has_moving_hosts,
         }
     }
 }

@@ -49,22 +49,30 @@ const FOUND_BY: &[(Plant, u64)] = &[
     (Plant::ForgetsBackOff, 1),
     (Plant::ExceedsCallLimit, 0),
     (Plant::ExceedsMaxWorkers, 7),
-    (Plant::KeepsUnlistedPods, 6),
+    (Plant::KeepsUnlistedPods, 11),
     (Plant::TakesPagesForLists, 0),
     (Plant::ForgetsReleases, 0),
     (Plant::HidesFailures, 8),
     (Plant::LosesTimers, 57),
     (Plant::TakesTimeoutForRefusal, 25),
-    (Plant::StartsEmpty, 9),
+    (Plant::StartsEmpty, 1),
     (Plant::TakesForeignPods, 3),
     (Plant::BelievesSidecars, 2),
-    (Plant::NeverLooksAtDemand, 35),
+    (Plant::NeverLooksAtDemand, 122),
     (Plant::ForgetsFence, 14),
+    (Plant::TrustsLateRenewals, 166),
     (Plant::KeepsEarlierPlans, 61),
     (Plant::ReleasesUnfrozen, 895),
-    (Plant::PlansOnOldFacts, 33),
+    (Plant::PlansOnOldFacts, 12),
+    (Plant::CountsFinishedSubtasks, 39),
 ];
 const WORLDS_AFTER_IT: u64 = 40;
+
+#[test]
+fn every_fault_that_can_be_planted_is_looked_for() {
+    let looked_for: Vec<Plant> = FOUND_BY.iter().map(|(plant, _)| *plant).collect();
+    assert_eq!(looked_for, Plant::ALL);
+}
 
 #[test]
 fn planted_faults_are_found() {

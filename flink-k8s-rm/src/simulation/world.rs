@@ -224,6 +224,11 @@ impl World {
         } else {
             climate
         };
+        let climate = if shape.has_moving_hosts {
+            climate.with_host_changes(&mut random)
+        } else {
+            climate
+        };
         let policy = policy(&mut random, redundant);
         let mut world = Self {
             shape,
