@@ -459,6 +459,7 @@ impl KubeClient for KubeRsClient {
                 ObjectEvent::Applied(pod) => PodEvent::Applied(pod),
                 ObjectEvent::Deleted(pod) => PodEvent::Deleted(pod),
                 ObjectEvent::Interrupted { reason, .. } => PodEvent::Interrupted(reason),
+                ObjectEvent::Resumed => PodEvent::Resumed,
             })
             .boxed()
     }
@@ -469,17 +470,19 @@ impl KubeClient for KubeRsClient {
             requests: Request::new(Node::url_path(&(), None)),
             selector: String::new(),
         };
-        let events = object_watch::watch(self.client.clone(), watched).map(|event| match event {
-            ObjectEvent::Relisted(nodes) => NodeEvent::Relisted(nodes),
-            ObjectEvent::Listed(page, nodes) => NodeEvent::Listed { page, nodes },
-            ObjectEvent::Applied(node) => NodeEvent::Applied(node),
-            ObjectEvent::Deleted(node) => NodeEvent::Deleted(node),
-            ObjectEvent::Interrupted {
-                reason,
-                is_forbidden: true,
-            } => NodeEvent::Refused(reason),
-            ObjectEvent::Interrupted { reason, .. } => NodeEvent::Interrupted(reason),
-        });
+        let events =
+            object_watch::watch(self.client.clone(), watched).filter_map(async |event| match event {
+                ObjectEvent::Relisted(nodes) => Some(NodeEvent::Relisted(nodes)),
+                ObjectEvent::Listed(page, nodes) => Some(NodeEvent::Listed { page, nodes }),
+                ObjectEvent::Applied(node) => Some(NodeEvent::Applied(node)),
+                ObjectEvent::Deleted(node) => Some(NodeEvent::Deleted(node)),
+                ObjectEvent::Interrupted {
+                    reason,
+                    is_forbidden: true,
+                } => Some(NodeEvent::Refused(reason)),
+                ObjectEvent::Interrupted { reason, .. } => Some(NodeEvent::Interrupted(reason)),
+                ObjectEvent::Resumed => None,
+            });
         until_refused(events.boxed())
     }
 }

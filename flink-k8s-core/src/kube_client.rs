@@ -348,6 +348,9 @@ pub enum PodEvent {
     Deleted(Box<Pod>),
     /// The watch was interrupted, for this reason, and is being taken up again.
     Interrupted(String),
+    /// The watch that was interrupted works again. Any other event says the same; this one comes when there is
+    /// nothing else to tell.
+    Resumed,
 }
 
 /// What happened to the nodes that are watched.

@@ -23,6 +23,7 @@ mod options;
 mod pod_observation;
 mod reason;
 mod refusals;
+mod sight;
 mod spare_mark;
 mod spares;
 mod starts;
@@ -57,6 +58,7 @@ use doubts::Doubts;
 use listing::Listing;
 use losses::Failures;
 use nodes::Nodes;
+use sight::Sight;
 use spares::Spares;
 use starts::Starts;
 use worker::{Call, Demand, Source, Step, Worker};
@@ -91,6 +93,7 @@ pub struct Workers {
     is_listed: bool,
     /// The list that has begun and is not complete.
     listing: Option<Listing>,
+    sight: Sight,
     starts: Starts,
     deletes: CallBudget<()>,
     failures: Failures,
@@ -115,6 +118,7 @@ impl Workers {
             by_name: BTreeMap::new(),
             is_listed: false,
             listing: None,
+            sight: Sight::Clear,
             starts: Starts::new(&options, back_off),
             failures: Failures::default(),
             nodes: Nodes::default(),
@@ -137,10 +141,22 @@ impl Workers {
         match event {
             Event::WorkerRequested(request) => self.request(request, now, &mut actions),
             Event::WorkerReleased(name) => self.release(&name, now, &mut actions),
-            Event::PodsRelisted(pods) => self.relist(pods, now, &mut actions),
-            Event::PodsListed { page, pods } => self.page_listed(page, pods, now, &mut actions),
-            Event::PodChanged(pod) => drop(self.observe(pod, Source::Watch, now, &mut actions)),
+            Event::PodsRelisted(pods) => {
+                self.watch_works(now);
+                self.relist(pods, now, &mut actions);
+            }
+            Event::PodsListed { page, pods } => {
+                self.watch_works(now);
+                self.page_listed(page, pods, now, &mut actions);
+            }
+            Event::PodChanged(pod) => {
+                self.watch_works(now);
+                self.observe(pod, Source::Watch, now, &mut actions);
+            }
+            Event::WatchInterrupted => self.watch_interrupted(),
+            Event::WatchResumed => self.watch_works(now),
             Event::PodGone { name, uid } => {
+                self.watch_works(now);
                 let name = self.worker_in(&name).clone();
                 self.pod_gone(&name, &uid, now, &mut actions);
             }
@@ -474,6 +490,10 @@ impl Workers {
         let Some(worker) = self.by_name.get_mut(name) else {
             return;
         };
+        let blind_until = self.sight.blind_until(now, self.options.seen_within);
+        if let Some((uncertain_until, blind_until)) = worker.uncertain_until.as_mut().zip(blind_until) {
+            *uncertain_until = blind_until.max(*uncertain_until);
+        }
         let step = worker.next_step(&self.options, now);
         let due = if let Step::LookAgain(at) = step {
             Some(at)

@@ -43,7 +43,12 @@ pub(super) enum ObjectEvent<K> {
     Listed(Page, Vec<K>),
     Applied(Box<K>),
     Deleted(Box<K>),
-    Interrupted { reason: String, is_forbidden: bool },
+    Interrupted {
+        reason: String,
+        is_forbidden: bool,
+    },
+    /// It works again after an interruption that was told, and there is nothing else to tell.
+    Resumed,
 }
 
 /// What is watched.
@@ -253,19 +258,18 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
         let deadline = open.since + limit + WATCH_SLACK;
         let next = time::timeout_at(deadline, open.events.next()).await;
         let open_for = open.since.elapsed();
-        if open_for >= HEALTHY_AFTER {
-            self.works();
-        }
+        let is_resumed = open_for >= HEALTHY_AFTER && self.works();
+        let resumed = is_resumed.then_some(ObjectEvent::Resumed);
         match next {
-            Ok(Some(Ok(event))) => self.understand(event),
+            Ok(Some(Ok(event))) => Ok(self.understand(event)?.or(resumed)),
             Ok(Some(Err(interruption))) => Err(interruption),
             Ok(None) if open_for + Duration::from_secs(1) >= limit => {
                 self.open = None;
-                self.works();
+                let is_resumed = self.works() || is_resumed;
                 if self.proven_at.elapsed() >= RELIST_INTERVAL {
                     self.resume_from = None;
                 }
-                Ok(None)
+                Ok(is_resumed.then_some(ObjectEvent::Resumed))
             }
             Ok(None) => Err(Interruption::plain("the API server ended the watch early")),
             Err(_elapsed) => Err(Interruption::plain(
@@ -293,8 +297,8 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
                 return Err(Interruption::new("the watch ended".to_owned(), &error));
             }
         };
-        self.works();
-        Ok(event)
+        let is_resumed = self.works();
+        Ok(event.or(is_resumed.then_some(ObjectEvent::Resumed)))
     }
 
     fn saw(&mut self, version: Option<&String>) {
@@ -304,13 +308,16 @@ impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + 'static> 
         }
     }
 
-    fn works(&mut self) {
+    /// The answer is whether it did not until now, as was told.
+    fn works(&mut self) -> bool {
         self.back_off.reset();
         self.refusals = 0;
-        if self.reported.take().is_some() {
+        let was_interrupted = self.reported.take().is_some();
+        if was_interrupted {
             let Watched { what, selector, .. } = &self.watched;
             tracing::info!(selector, "the watch on {what} works again");
         }
+        was_interrupted
     }
 
     /// Prepares the next attempt. Tells the consumer unless it knows of this interruption.

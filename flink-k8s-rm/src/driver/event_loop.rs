@@ -245,6 +245,7 @@ impl Driver {
                 Happening::WatchEnded => {
                     self.pods = None;
                     self.watch_interrupted = Some("the watch ended".to_owned());
+                    self.handle(Event::WatchInterrupted);
                     self.under_way.spawn(async {
                         sleep(WATCH_REOPENED_AFTER).await;
                         Happening::WatchDue

@@ -61,8 +61,9 @@ impl World {
                 self.with_any_process(|world, process| world.pause(process, until));
             }
             Disturbance::HostChanges => self.with_any_process(|world, process| {
-                if let Some(manager) = world.managers.get_mut(&process) {
-                    manager.is_about_to_move = true;
+                let manager = world.managers.get_mut(&process);
+                if let Some(election) = manager.and_then(|manager| manager.election.as_mut()) {
+                    election.is_about_to_move = true;
                 }
             }),
             Disturbance::Partition => self.with_any_process(Self::cut_off_process),
@@ -246,7 +247,9 @@ impl World {
         for process in processes {
             if let Some(manager) = self.managers.get_mut(&process) {
                 manager.cut_off = CutOff::default();
-                manager.is_about_to_move = false;
+                if let Some(election) = &mut manager.election {
+                    election.is_about_to_move = false;
+                }
                 if manager.is_paused(self.now) {
                     manager.paused_until = self.now;
                     self.agenda.plan(self.now, Happening::Resumes { process });

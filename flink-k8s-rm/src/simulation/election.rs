@@ -27,6 +27,8 @@ pub(super) struct Election {
     wake: Option<Duration>,
     /// The call on the lease that is awaited.
     call: Option<u64>,
+    /// It is paused as soon as it has renewed its lease.
+    pub(super) is_about_to_move: bool,
 }
 
 impl Election {
@@ -37,6 +39,7 @@ impl Election {
             candidacy: Candidacy::new(leadership, claim),
             wake: None,
             call: None,
+            is_about_to_move: false,
         }
     }
 
@@ -276,7 +279,8 @@ impl World {
     /// The process stops before it gets the answer, and does not reach the API server when it goes on.
     fn change_host(&mut self, process: u64) {
         let manager = self.managers.get_mut(&process);
-        let moves = manager.is_some_and(|manager| std::mem::take(&mut manager.is_about_to_move));
+        let election = manager.and_then(|manager| manager.election.as_mut());
+        let moves = election.is_some_and(|election| std::mem::take(&mut election.is_about_to_move));
         if !moves {
             return;
         }

@@ -63,8 +63,6 @@ pub(super) struct Manager {
     /// What happened to it while it was paused.
     pub(super) missed: Vec<Happening>,
     pub(super) cut_off: CutOff,
-    /// It is paused as soon as it has renewed its lease.
-    pub(super) is_about_to_move: bool,
     /// Until then the JobManager beside it believes that it leads.
     pub(super) job_manager_lingers_until: Duration,
     wake: Option<Duration>,
@@ -164,7 +162,6 @@ impl World {
             paused_until: Duration::ZERO,
             missed: Vec::new(),
             cut_off: CutOff::default(),
-            is_about_to_move: false,
             job_manager_lingers_until: Duration::ZERO,
             wake: None,
             is_looking: false,

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::trace::note;
 use super::world::{Happening, World};
+use crate::workers::Event;
 
 /// How many pods one answer to a list holds.
 const PAGE_SIZE: usize = 3;
@@ -17,6 +18,8 @@ const RELIST_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a silent watch is believed.
 const SILENCE_LIMIT: Duration = Duration::from_secs(35);
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
+/// How long a watch has to be open to count as working.
+const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 
 /// Where the watch of one process stands.
@@ -30,6 +33,8 @@ pub(super) struct PodWatch {
     /// Delivered before their turn; told again if the watch is cut now.
     delivered: BTreeSet<u64>,
     is_delivery_planned: bool,
+    /// The resource manager was told that it is interrupted.
+    is_interrupted: bool,
     silent_until: Duration,
     listed_at: Duration,
     failures: u32,
@@ -52,6 +57,8 @@ pub(super) enum WatchStep {
     OpenArrives,
     /// The open watch delivers a change.
     Delivers,
+    /// The watch has been open for so long that it counts as working.
+    Works,
     /// It is time to list again.
     RelistDue,
     /// A silent watch is given up.
@@ -104,7 +111,27 @@ impl World {
         watch.is_delivery_planned = false;
         watch.delivered.clear();
         watch.silent_until = Duration::ZERO;
+        self.watch_interrupted(process);
         self.take_watch_up_again(process);
+    }
+
+    /// Like our client, says only once that the watch is interrupted.
+    fn watch_interrupted(&mut self, process: u64) {
+        let manager = self.managers.get_mut(&process);
+        if manager.is_some_and(|manager| !std::mem::replace(&mut manager.watch.is_interrupted, true)) {
+            self.tell(process, Event::WatchInterrupted);
+        }
+    }
+
+    /// It is open, and either shows something or has nothing to show.
+    fn watch_works(&mut self, process: u64) {
+        let Some(manager) = self.managers.get_mut(&process) else {
+            return;
+        };
+        let has_news = manager.watch.resume_from < self.api.version;
+        if !has_news && std::mem::take(&mut manager.watch.is_interrupted) {
+            self.tell(process, Event::WatchResumed);
+        }
     }
 
     /// Nobody wants to know of pods any more.
@@ -155,6 +182,7 @@ impl World {
             WatchStep::OpenArrives => self.open_arrives(process),
             WatchStep::Delivers => self.deliver(process),
             WatchStep::RelistDue => self.list_pods(process, Duration::ZERO),
+            WatchStep::Works => self.watch_works(process),
             WatchStep::GivesUp => self.cut_watch(process),
         }
     }
@@ -166,6 +194,7 @@ impl World {
             };
             manager.watch.failures += 1;
             let delay = LONGEST_DELAY.min(FIRST_DELAY * (1 << manager.watch.failures.min(10)));
+            self.watch_interrupted(process);
             self.list_pods(process, delay);
             return;
         }
@@ -204,6 +233,7 @@ impl World {
         if let Some(manager) = self.managers.get_mut(&process) {
             manager.watch.resume_from = version;
             manager.watch.failures = 0;
+            manager.watch.is_interrupted = false;
             manager.watch.listed_at = self.now;
         }
         let opens_at = self.now + self.random.millis(1, 20);
@@ -216,6 +246,7 @@ impl World {
             return;
         };
         if is_cut_off {
+            self.watch_interrupted(process);
             self.take_watch_up_again(process);
         } else if manager.watch.resume_from < self.api.oldest_known {
             note!(self, "the version of the watch of {process} has expired");
@@ -225,6 +256,7 @@ impl World {
             manager.watch.failures = 0;
             let relist_at = manager.watch.listed_at + RELIST_INTERVAL;
             self.plan_watch(process, relist_at.max(self.now), WatchStep::RelistDue);
+            self.plan_watch(process, self.now + HEALTHY_AFTER, WatchStep::Works);
             self.plan_delivery(process);
         }
     }
@@ -281,6 +313,7 @@ impl World {
         }
         let (kind, pod) = (change.kind, change.pod.clone());
         drop(waiting);
+        watch.is_interrupted = false;
         watch.delivered.insert(version);
         while watch.delivered.remove(&(watch.resume_from + 1)) {
             watch.resume_from += 1;

@@ -4,6 +4,7 @@ use super::random::Random;
 
 /// What a world is made of, apart from what goes wrong in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "any combination is a world")]
 pub(super) struct Shape {
     /// Containers with a resource manager.
     pub(super) seats: usize,

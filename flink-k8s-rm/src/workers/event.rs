@@ -38,6 +38,10 @@ pub enum Event {
         /// Its uid; another pod of that name is not meant.
         uid: Uid,
     },
+    /// The watch of the pods was interrupted. Whatever happens is shown once it works again.
+    WatchInterrupted,
+    /// The watch of the pods works again, and perhaps has nothing to show.
+    WatchResumed,
     /// The API server has the pod that [`Action::CreatePod`](super::Action::CreatePod) asked for.
     CreateSucceeded(PodObservation),
     /// [`Action::CreatePod`](super::Action::CreatePod) failed, or its answer was lost.

@@ -123,6 +123,7 @@ fn text(event: &PodEvent) -> String {
         PodEvent::Applied(pod) => format!("applied {}", name(pod)),
         PodEvent::Deleted(pod) => format!("deleted {}", name(pod)),
         PodEvent::Interrupted(reason) => format!("interrupted: {reason}"),
+        PodEvent::Resumed => "resumed".to_owned(),
         other => panic!("{other:?}"),
     }
 }
@@ -192,6 +193,31 @@ async fn a_cut_connection_is_reported_and_the_watch_misses_nothing() {
     assert_eq!(next(&mut events).await, "applied one");
     insta::assert_snapshot!(next(&mut events).await, @"interrupted: the watch broke: ServiceError: connection reset");
     assert_eq!(next(&mut events).await, "applied two");
+    drop(script.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_works_again_and_has_nothing_to_show_says_so_once() {
+    let (mut server, mut events) = Server::new();
+    let script = tokio::spawn(async move {
+        server.answer_list("10", &[]).await;
+        drop(server.answer_watch("watch from 10").await);
+        let watch = server.answer_watch("watch from 10").await;
+        for version in ["11", "12"] {
+            let bookmark =
+                json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": version}});
+            watch.event("BOOKMARK", &bookmark);
+        }
+        watch.event("ADDED", &worker_at("one", "13"));
+        (server, watch)
+    });
+    assert_eq!(next(&mut events).await, "relisted ");
+    assert_eq!(
+        next(&mut events).await,
+        "interrupted: the API server ended the watch early"
+    );
+    assert_eq!(next(&mut events).await, "resumed");
+    assert_eq!(next(&mut events).await, "applied one");
     drop(script.await.unwrap());
 }
 

@@ -101,6 +101,11 @@ impl Driver {
                 );
                 self.watch_interrupted = Some(reason);
                 self.observer.watch_interrupted();
+                self.handle(Event::WatchInterrupted);
+            }
+            PodEvent::Resumed => {
+                self.watch_interrupted = None;
+                self.handle(Event::WatchResumed);
             }
             other => debug!(?other, "ignoring an unknown pod event"),
         }
