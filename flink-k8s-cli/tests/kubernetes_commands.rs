@@ -309,6 +309,56 @@ async fn an_application_cluster_is_compared_when_its_job_is_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_application_cluster_that_differs_is_refused_and_replaced_when_told_to() {
+    let bench = Bench::start().await;
+    let start = async |more: &[&str]| {
+        let words = ["application", "start", "--detached"];
+        bench.flink_k8s(&[&words, more, &APPLICATION].concat()).await
+    };
+    let uid = async || {
+        let deployment = bench.api::<Deployment>().get("orders").await.unwrap();
+        deployment.metadata.uid.unwrap()
+    };
+    assert_eq!(start(&[]).await.code, Some(0));
+    let first = uid().await;
+    let same = start(&["--replace"]).await;
+    assert_eq!(same.code, Some(0), "{}", same.said);
+    assert!(
+        same.said.contains("as specified; nothing is changed"),
+        "{}",
+        same.said
+    );
+
+    let changed = "-Dkubernetes.jobmanager.labels=team:a";
+    let refused = start(&[changed]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.said);
+    assert!(
+        refused
+            .said
+            .contains("--replace removes the cluster that runs and makes it anew"),
+        "{}",
+        refused.said
+    );
+    assert_eq!(uid().await, first);
+
+    let replaced = start(&[changed, "--replace"]).await;
+    assert_eq!(replaced.code, Some(0), "{}", replaced.said);
+    for expected in [
+        "is removed and made anew, because these objects differ:\n",
+        "  Deployment orders\n",
+        "cluster orders created in namespace ",
+    ] {
+        assert!(
+            replaced.said.contains(expected),
+            "{expected:?} is not in\n{}",
+            replaced.said
+        );
+    }
+    assert_ne!(uid().await, first);
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_on_the_server_stores_nothing_and_shows_what_the_server_refuses() {
     let bench = Bench::start().await;
     let session = env!("CARGO_BIN_EXE_kubernetes-session");

@@ -109,6 +109,19 @@ pub enum ClientFilesError {
     Option(#[from] InvalidOptionValue),
 }
 
+impl ClientFilesError {
+    /// Whether the same call may succeed later although nobody changes anything: never, files stay as they are.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoConfigurationFile { .. }
+            | Self::Unreadable { .. }
+            | Self::MalformedConfiguration { .. }
+            | Self::NamedByOption { .. }
+            | Self::Option(_) => false,
+        }
+    }
+}
+
 impl ClientEnvironment {
     /// No directories: Flink's stock settings, and nothing is read but files that options name.
     pub fn new() -> Self {

@@ -82,6 +82,17 @@ pub enum RestAccessError {
     Tunnel(#[from] TunnelError),
 }
 
+impl RestAccessError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Option(_) | Self::Address { .. } => false,
+            Self::Client(error) => error.is_transient(),
+            Self::Tunnel(error) => error.is_transient(),
+        }
+    }
+}
+
 impl RestAccess {
     /// The endpoint that the user gave, by `flink-k8s.rest.url`, or by `rest.address` on the command line or in the
     /// environment; with the latter count `rest.port`, `rest.url-prefix` and `rest.path`. No Kubernetes is needed.

@@ -160,6 +160,31 @@ pub enum RestManagerError {
     TaskFailed(#[from] JoinError),
 }
 
+impl RestManagerError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Option(_)
+            | Self::LeaderElection(_)
+            | Self::NoOwner { .. }
+            | Self::NotAResourceManager { .. }
+            | Self::OwnerGone { .. }
+            | Self::NoConfiguration { .. }
+            | Self::NoRestUrl
+            | Self::RestUrl { .. }
+            | Self::ForeignToken(_)
+            | Self::Bind(_) => false,
+            Self::Owner(error) => error.is_transient(),
+            Self::Files(error) => error.is_transient(),
+            Self::RestClient(error) => error.is_transient(),
+            Self::Token(error) => error.is_transient(),
+            Self::Setup(error) => error.is_transient(),
+            Self::Manager(error) => error.is_transient(),
+            Self::Source(_) | Self::TaskFailed(_) => true,
+        }
+    }
+}
+
 /// What a [`RestManager`] is put together from.
 struct Parts<'a> {
     configuration: &'a FlinkConfiguration,

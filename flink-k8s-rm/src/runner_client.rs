@@ -121,6 +121,16 @@ pub enum RunnerError {
     },
 }
 
+impl RunnerError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Conflict { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// A client of the runners of one cluster's TaskManagers. Cloning is cheap.
 ///
 /// ```no_run

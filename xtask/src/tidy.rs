@@ -80,6 +80,9 @@ const FORBIDDEN_DEPENDENCIES: [(&str, &[&str]); 5] = [
     ),
 ];
 
+/// Where errors are part of a library's interface; first that of core.
+const ERRORS_OF: [&str; 3] = ["flink-k8s-core/src", "flink-k8s-client/src", "flink-k8s-rm/src"];
+
 /// Checks all files of the workspace.
 ///
 /// # Errors
@@ -168,6 +171,11 @@ fn check(root: &Path, file: &Path, text: &str, violations: &mut Vec<String>) {
             if EMPTY_NAMES.contains(&stem) || stem == "mod" {
                 violation(None, "name the file after what is in it".to_owned());
             }
+            if ERRORS_OF.iter().any(|source| file.starts_with(source)) {
+                for (number, message) in unfinished_errors(file, text) {
+                    violation(Some(number), message);
+                }
+            }
             let lines = lines_without_tests(file, text);
             if lines > MAX_LINES {
                 violation(
@@ -201,6 +209,57 @@ fn lines_without_tests(file: &Path, text: &str) -> usize {
         .windows(2)
         .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
     tests.unwrap_or(lines.len())
+}
+
+/// Public enums of errors to which no variant can be added, or of which a caller does not learn whether to try again.
+///
+/// What is wrong with a value (`Invalid...` and the like) will be wrong the next time; other errors are named `...Error`,
+/// and those of core, which calls nobody, belong to its ports.
+fn unfinished_errors(file: &Path, text: &str) -> Vec<(usize, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let calls_nobody = file.starts_with(ERRORS_OF[0])
+        && !file.starts_with("flink-k8s-core/src/kube_client")
+        && !file.ends_with("cluster_descriptor.rs");
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let Some(rest) = line.strip_prefix("pub enum ") else {
+            continue;
+        };
+        let name = rest
+            .split(|letter: char| !letter.is_alphanumeric())
+            .next()
+            .unwrap_or_default();
+        let attributes: Vec<&&str> = lines[..number]
+            .iter()
+            .rev()
+            .take_while(|line| line.starts_with('#'))
+            .collect();
+        if !attributes
+            .iter()
+            .any(|attribute| attribute.contains("thiserror::Error"))
+        {
+            continue;
+        }
+        if !attributes
+            .iter()
+            .any(|attribute| **attribute == "#[non_exhaustive]")
+        {
+            found.push((number, format!("{name} is an error: make it #[non_exhaustive]")));
+        }
+        let implementation = format!("impl {name} {{");
+        let own = lines
+            .iter()
+            .skip_while(|line| **line != implementation)
+            .take_while(|line| **line != "}");
+        let says = own
+            .into_iter()
+            .any(|line| line.trim_start().starts_with("pub fn is_transient("));
+        if name.ends_with("Error") && !calls_nobody && !says {
+            let advice = "say whether the same call may succeed later: pub fn is_transient";
+            found.push((number, format!("{name} is an error: {advice}")));
+        }
+    }
+    found
 }
 
 /// Links to files that do not exist, with their lines.
@@ -298,6 +357,32 @@ mod tests {
             assert_eq!(violations(file, text), [expected]);
         }
         assert!(violations("a.md", "[x](https://example.org/y) [y](#z)\n").is_empty());
+    }
+
+    #[test]
+    fn errors_of_the_libraries_can_grow_and_say_whether_to_try_again() {
+        let error = "#[derive(Debug, thiserror::Error)]\n#[non_exhaustive]\npub enum CallError {\n}\n";
+        let says = "impl CallError {\n    pub fn is_transient(&self) -> bool {\n        false\n    }\n}\n";
+        let client = "flink-k8s-client/src/a.rs";
+        assert!(violations(client, &format!("{error}\n{says}")).is_empty());
+        let silent =
+            "a.rs:3: CallError is an error: say whether the same call may succeed later: pub fn is_transient";
+        assert_eq!(
+            violations(client, error),
+            [format!("flink-k8s-client/src/{silent}")]
+        );
+        assert!(
+            violations("flink-k8s-core/src/a.rs", error).is_empty(),
+            "core calls nobody"
+        );
+        let closed = error
+            .replace("#[non_exhaustive]\n", "")
+            .replace("CallError", "InvalidName");
+        assert_eq!(
+            violations("flink-k8s-core/src/a.rs", &closed),
+            ["flink-k8s-core/src/a.rs:2: InvalidName is an error: make it #[non_exhaustive]"]
+        );
+        assert!(violations("flink-k8s-cli/src/a.rs", &closed).is_empty());
     }
 
     #[test]

@@ -237,6 +237,21 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Whether the same call may succeed later although nobody changes anything: never, no call was made.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreadable { .. }
+            | Self::NoSuchContext { .. }
+            | Self::NoCurrentContext { .. }
+            | Self::UnusableContext { .. }
+            | Self::NothingConfigured { .. }
+            | Self::ContextWithoutKubeconfig { .. }
+            | Self::Credentials { .. } => false,
+        }
+    }
+}
+
 impl KubeRsClient {
     /// Finds the Kubernetes API and makes a client for it. No call is made yet.
     ///

@@ -31,6 +31,17 @@ pub enum RunnerTokenError {
     Malformed(String),
 }
 
+impl RunnerTokenError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_transient(),
+            Self::Create(error) => error.is_transient(),
+            Self::Malformed(_) => false,
+        }
+    }
+}
+
 /// The Secret with the token of a cluster's runners.
 pub fn runner_secret_name(cluster_id: &ClusterId) -> String {
     cluster_id.runner_secret_name()

@@ -44,6 +44,16 @@ pub enum ShippedFilesError {
     },
 }
 
+impl ShippedFilesError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_transient(),
+            Self::Malformed { .. } => false,
+        }
+    }
+}
+
 impl KubeRsClient {
     /// The files that the TaskManagers of this cluster mount; `None` if it has no configuration.
     ///

@@ -62,6 +62,17 @@ pub enum AskWorkersError {
     },
 }
 
+impl AskWorkersError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Tunnel { source, .. } => source.is_transient(),
+            // It may be starting, or busy.
+            Self::Answer { .. } => true,
+        }
+    }
+}
+
 impl WorkersSource {
     /// Opens the way to the health port of the cluster's resource manager, in the pod of its JobManager or in one of
     /// its own. It must be called on a tokio runtime.

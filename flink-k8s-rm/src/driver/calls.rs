@@ -89,6 +89,15 @@ pub enum RequestWorkerError {
     Ended(#[from] ResourceManagerEnded),
 }
 
+impl RequestWorkerError {
+    /// Whether the same call may succeed later although nobody changes anything: never.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NameTaken(_) | Self::Ended(_) => false,
+        }
+    }
+}
+
 impl ResourceManagerHandle {
     /// Everything that status pages show.
     ///

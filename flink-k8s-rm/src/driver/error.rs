@@ -16,3 +16,12 @@ pub enum ResourceManagerError {
     #[error("a task of the resource manager failed")]
     TaskFailed(#[source] JoinError),
 }
+
+impl ResourceManagerError {
+    /// Whether another resource manager may do better although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::EndpointStopped(_) | Self::TaskFailed(_) => true,
+        }
+    }
+}

@@ -32,6 +32,15 @@ pub enum SetupError {
     Http(#[from] reqwest::Error),
 }
 
+impl SetupError {
+    /// Whether the same call may succeed later although nobody changes anything: never.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Specification(_) | Self::Size(_) | Self::Http(_) => false,
+        }
+    }
+}
+
 /// The configuration from which pods of TaskManagers are made whose runners take orders: their environment has
 /// the token out of the cluster's Secret.
 #[must_use]
