@@ -2,6 +2,7 @@
 
 use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
+use flink_k8s_client::rest_access::RestAccessError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
@@ -19,6 +20,14 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
         cause.is::<InvalidOptionValue>()
             || cause.is::<InvalidClusterId>()
             || cause.is::<InvalidSpecification>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(
+                    RestAccessError::Option(_)
+                        | RestAccessError::Address { .. }
+                        | RestAccessError::Security(_)
+                )
+            )
     });
     if is_usage {
         return Outcome::Usage;

@@ -16,6 +16,7 @@ pub mod kubernetes_cluster_descriptor;
 pub mod pod_logs;
 pub mod rest_access;
 pub mod rest_client;
+pub mod rest_security;
 pub mod tunnel;
 pub mod workers_report;
 

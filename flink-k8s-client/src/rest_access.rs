@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::kube_rs::KubeRsClient;
 use crate::rest_client::{RestClient, RestError};
+use crate::rest_security::{RestSecurity, RestSecurityError};
 use crate::tunnel::{Tunnel, TunnelError};
 
 /// How long the address of a `NodePort` or `LoadBalancer` may take to answer, before the tunnel is taken.
@@ -74,6 +75,9 @@ pub enum RestAccessError {
         /// What is wrong with it.
         source: url::ParseError,
     },
+    /// The certificates or credentials that are configured cannot be used.
+    #[error(transparent)]
+    Security(#[from] RestSecurityError),
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] RestError),
@@ -88,6 +92,7 @@ impl RestAccessError {
         match self {
             Self::Option(_) | Self::Address { .. } => false,
             Self::Client(error) => error.is_transient(),
+            Self::Security(error) => error.is_transient(),
             Self::Tunnel(error) => error.is_transient(),
         }
     }
@@ -157,7 +162,8 @@ impl RestAccess {
                 tunnel.local_address()
             ))?,
         };
-        let client = RestClient::new(base_url)?;
+        let security = RestSecurity::from_configuration(configuration)?;
+        let client = RestClient::with_security(base_url, security)?;
         tracing::debug!(%way, "found a way to the REST endpoint");
         Ok(Self { client, way })
     }

@@ -10,6 +10,7 @@ mod requirements;
 mod slots;
 mod snapshots;
 mod submit;
+mod tls_problem;
 mod upload;
 
 use std::time::Duration;
@@ -18,6 +19,8 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
+
+use crate::rest_security::RestSecurity;
 
 pub use ending::{EndJobError, EndedJob, JobEnding};
 pub use error::RestError;
@@ -31,6 +34,7 @@ pub use overview::{ClusterOverview, NotReady, RestConfiguration, TaskManagerInfo
 pub use requirements::{ParallelismBounds, ResourceRequirements};
 pub use slots::{AllocatedSlot, TaskManagerDetails};
 pub use snapshots::{CheckpointKind, Operation, OperationError, SavepointFormat, SavepointOptions};
+pub use tls_problem::TlsProblem;
 pub use upload::{UploadError, UploadProgress};
 
 /// How long opening a connection may take.
@@ -59,6 +63,7 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct RestClient {
     http: reqwest::Client,
     base_url: Url,
+    security: RestSecurity,
 }
 
 impl RestClient {
@@ -68,7 +73,16 @@ impl RestClient {
     /// # Errors
     ///
     /// [`RestError::Client`] when TLS cannot be set up.
-    pub fn new(mut base_url: Url) -> Result<Self, RestError> {
+    pub fn new(base_url: Url) -> Result<Self, RestError> {
+        Self::with_security(base_url, RestSecurity::default())
+    }
+
+    /// As [`RestClient::new`], with certificates or credentials of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestClient::new`].
+    pub fn with_security(mut base_url: Url, security: RestSecurity) -> Result<Self, RestError> {
         if !base_url.path().ends_with('/') {
             let path = format!("{}/", base_url.path());
             base_url.set_path(&path);
@@ -83,8 +97,15 @@ impl RestClient {
             // HTTP_PROXY is meant for the world outside, never for our own tunnel.
             builder = builder.no_proxy();
         }
+        if let Some(tls) = security.tls() {
+            builder = builder.tls_backend_preconfigured(tls);
+        }
         let http = builder.build().map_err(|source| RestError::Client { source })?;
-        Ok(Self { http, base_url })
+        Ok(Self {
+            http,
+            base_url,
+            security,
+        })
     }
 
     /// The endpoint's base URL, with a slash at its end.
@@ -102,7 +123,12 @@ impl RestClient {
             .http
             .request(method.clone(), url.clone())
             .timeout(REQUEST_TIMEOUT);
-        Call { method, url, builder }
+        Call {
+            method,
+            url,
+            builder,
+            security: self.security.clone(),
+        }
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
@@ -115,6 +141,7 @@ struct Call {
     method: Method,
     url: Url,
     builder: RequestBuilder,
+    security: RestSecurity,
 }
 
 /// Flink's `{}`, and answers of which nothing is needed.
@@ -133,15 +160,30 @@ impl Call {
 
     /// Sends the request and decodes a successful answer.
     async fn send<T: DeserializeOwned>(self) -> Result<T, RestError> {
-        let Self { method, url, builder } = self;
-        let answer = builder.send().await;
+        let Self {
+            method,
+            url,
+            builder,
+            security,
+        } = self;
+        let answer = authorized(builder, &security)?.send().await;
         let answer = answer.map_err(|source| RestError::from_transport(&method, &url, source))?;
         decode(&method, &url, answer).await
     }
 }
 
+fn authorized(request: RequestBuilder, security: &RestSecurity) -> Result<RequestBuilder, RestError> {
+    security
+        .authorize(request)
+        .map_err(|source| RestError::Credentials { source })
+}
+
 async fn decode<T: DeserializeOwned>(method: &Method, url: &Url, answer: Response) -> Result<T, RestError> {
     let status = answer.status();
+    let location = answer.headers().get(reqwest::header::LOCATION);
+    let leads_to_tls = status.is_redirection()
+        && url.scheme() == "http"
+        && location.is_some_and(|location| location.as_bytes().starts_with(b"https://"));
     let content_type = answer.headers().get(reqwest::header::CONTENT_TYPE);
     let content_type = content_type
         .and_then(|value| value.to_str().ok())
@@ -151,6 +193,11 @@ async fn decode<T: DeserializeOwned>(method: &Method, url: &Url, answer: Respons
         .bytes()
         .await
         .map_err(|source| RestError::from_transport(method, url, source))?;
+    if leads_to_tls {
+        return Err(RestError::TlsRequired {
+            url: Box::new(url.clone()),
+        });
+    }
     if !status.is_success() {
         return Err(RestError::from_refusal(method, url, status, content_type, &body));
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use flink_k8s_client::kube_rs::{KubeRsClient, RunnerTokenError, ShippedFilesError};
 use flink_k8s_client::rest_client::{RestClient, RestError};
+use flink_k8s_client::rest_security::RestSecurityError;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue, flink_k8s_options};
 use flink_k8s_core::kube_client::{KubeClient as _, ReadError};
@@ -134,6 +135,9 @@ pub enum RestManagerError {
         /// What is wrong with it.
         source: url::ParseError,
     },
+    /// The certificates or credentials for the JobManager cannot be used.
+    #[error(transparent)]
+    Security(#[from] RestSecurityError),
     /// The JobManager cannot be asked.
     #[error("there are no means to ask the JobManager")]
     RestClient(#[source] RestError),
@@ -171,6 +175,7 @@ impl RestManagerError {
             | Self::OwnerGone { .. }
             | Self::NoConfiguration { .. }
             | Self::NoRestUrl
+            | Self::Security(_)
             | Self::RestUrl { .. }
             | Self::ForeignToken(_)
             | Self::Bind(_) => false,

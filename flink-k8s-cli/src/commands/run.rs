@@ -133,9 +133,10 @@ fn jar_run(arguments: &RunArguments) -> JarRun {
     }
 }
 
-/// What was typed for the job, and not to find the cluster that runs it.
+/// What was typed for the job, and not to find and reach the cluster that runs it.
 fn job_options(dynamic: &DynamicProperties) -> BTreeMap<String, String> {
-    let names_the_cluster = |key: &str| key.starts_with("kubernetes.") || key.starts_with("flink-k8s.");
+    const OF_THE_CLIENT: [&str; 4] = ["kubernetes.", "flink-k8s.", "rest.", "security.ssl."];
+    let names_the_cluster = |key: &str| OF_THE_CLIENT.iter().any(|prefix| key.starts_with(prefix));
     dynamic
         .properties
         .iter()
@@ -240,6 +241,8 @@ mod tests {
             properties: vec![
                 property("kubernetes.cluster-id", "orders"),
                 property("flink-k8s.flink-version", "2.3"),
+                property("rest.address", "gateway"),
+                property("security.ssl.rest.truststore-password", "hunter2"),
                 property("execution.runtime-mode", "STREAMING"),
                 property("execution.runtime-mode", "BATCH"),
             ],

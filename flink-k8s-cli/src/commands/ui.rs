@@ -20,7 +20,13 @@ pub(crate) async fn run(printer: &Printer, arguments: UiArguments) -> anyhow::Re
     let selector = labels::selector(&labels::job_manager(&cluster_id));
     let client = connection.kube.client();
     let tunnel = Tunnel::open_at(arguments.port, client, cluster.namespace, selector, port).await?;
-    printer.data(tunnel.base_url());
+    let mut url = tunnel.base_url();
+    if connection.configuration.get(&common_options::REST_SSL_ENABLED)? && url.set_scheme("https").is_ok() {
+        printer.talk(
+            "the certificate of the cluster is made out to another name: the browser will ask about it",
+        );
+    }
+    printer.data(url);
     printer.talk(format!(
         "that is the web UI of cluster {cluster_id}, for this machine only; Ctrl-C closes it"
     ));

@@ -1,8 +1,13 @@
 //! Why a request to Flink failed.
 
+use std::io;
+
+use flink_k8s_core::configuration::{common_options, rest_client_options};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
+
+use super::tls_problem::TlsProblem;
 
 /// What begins and ends the stack trace that Flink puts into an error.
 const SERVER_SIDE_BEGIN: &str = "<Exception on server side:";
@@ -24,6 +29,40 @@ pub enum RestError {
     Client {
         /// The failure below.
         source: reqwest::Error,
+    },
+    /// The token that goes with every request cannot be read any more; the request was not sent.
+    #[error("cannot read the file of option {}", rest_client_options::BEARER_TOKEN_FILE.key)]
+    Credentials {
+        /// The failure below.
+        source: io::Error,
+    },
+    /// The two sides do not trust each other, or one of them does not speak TLS.
+    #[error("no TLS connection with Flink's REST endpoint {url}: {problem}")]
+    Tls {
+        /// The URL of the request.
+        url: Box<Url>,
+        /// What is wrong.
+        problem: TlsProblem,
+        /// The failure below.
+        source: reqwest::Error,
+    },
+    /// The endpoint sends plain requests away to its address with TLS.
+    #[error(
+        "{url} speaks TLS only: set {}=true, or give it as https://...", common_options::REST_SSL_ENABLED.key
+    )]
+    TlsRequired {
+        /// The URL of the request.
+        url: Box<Url>,
+    },
+    /// Whatever stands before the endpoint does not let us in: Flink itself never says that.
+    #[error("{method} {url} is not allowed (HTTP {status}): {}", advice(*.status))]
+    NotAllowed {
+        /// The request's method.
+        method: Method,
+        /// The URL of the request.
+        url: Box<Url>,
+        /// 401 or 403.
+        status: u16,
     },
     /// There is no connection to the endpoint; the request was not sent.
     #[error("cannot connect to Flink's REST endpoint {url}")]
@@ -100,7 +139,12 @@ impl RestError {
     /// had its effect.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Client { .. } | Self::Malformed { .. } => false,
+            Self::Client { .. }
+            | Self::Credentials { .. }
+            | Self::Tls { .. }
+            | Self::TlsRequired { .. }
+            | Self::NotAllowed { .. }
+            | Self::Malformed { .. } => false,
             Self::Connect { .. } | Self::Timeout { .. } | Self::Interrupted { .. } => true,
             Self::NotFlink { status, .. } => matches!(status, 502..=504),
             Self::Refused { status, errors, .. } => {
@@ -113,7 +157,9 @@ impl RestError {
     /// The HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused { status, .. } | Self::NotFlink { status, .. } => Some(*status),
+            Self::Refused { status, .. }
+            | Self::NotFlink { status, .. }
+            | Self::NotAllowed { status, .. } => Some(*status),
             _ => None,
         }
     }
@@ -130,7 +176,9 @@ impl RestError {
         let (method, url) = (method.clone(), Box::new(url.clone()));
         // The URL is in our own text already.
         let source = source.without_url();
-        if source.is_connect() {
+        if let Some(problem) = TlsProblem::find(&source) {
+            Self::Tls { url, problem, source }
+        } else if source.is_connect() {
             Self::Connect { url, source }
         } else if source.is_timeout() {
             Self::Timeout { method, url, source }
@@ -156,12 +204,30 @@ impl RestError {
                 message: one_line(&errors),
                 errors,
             },
+            Err(_) if matches!(status.as_u16(), 401 | 403) => Self::NotAllowed {
+                method: method.clone(),
+                url: Box::new(url.clone()),
+                status: status.as_u16(),
+            },
             Err(_) => Self::NotFlink {
                 url: Box::new(url.clone()),
                 status: status.as_u16(),
                 content_type,
             },
         }
+    }
+}
+
+/// What to do about an answer that did not come from Flink.
+fn advice(status: u16) -> String {
+    let (token, password) = (
+        rest_client_options::BEARER_TOKEN_FILE.key,
+        rest_client_options::BASIC_AUTH_FILE.key,
+    );
+    if status == 401 {
+        format!("it wants credentials, or others than ours; {token} or {password} name a file with them")
+    } else {
+        format!("these credentials may not do that; {token} or {password} name a file with others")
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time;
 use tokio_util::io::ReaderStream;
 
-use super::{JarId, RestClient, RestError, decode};
+use super::{JarId, RestClient, RestError, authorized, decode};
 
 /// How much of the file is in memory at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -146,7 +146,7 @@ impl RestClient {
                 .http
                 .post(url.clone())
                 .multipart(Form::new().part("jarfile", part));
-            let answer = request.send().await;
+            let answer = authorized(request, &self.security)?.send().await;
             let answer = answer.map_err(|source| RestError::from_transport(&Method::POST, &url, source))?;
             decode::<UploadAnswer>(&Method::POST, &url, answer).await
         };

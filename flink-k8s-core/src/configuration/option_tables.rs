@@ -17,6 +17,7 @@ pub fn all_options() -> impl Iterator<Item = &'static dyn OptionRow> {
         common_options::TABLE,
         flink_k8s_options::TABLE,
         rest_client_options::TABLE,
+        rest_client_options::CERTIFICATES_TABLE,
     ]
     .into_iter()
     .flatten()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flink_k8s_client::kube_rs::{KubeRsClient, ShippedFiles};
 use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_client::rest_security::RestSecurity;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, flink_k8s_options};
 use flink_k8s_core::job_manager::check_rest_demand;
@@ -98,7 +99,8 @@ fn rest_client(configuration: &FlinkConfiguration) -> Result<RestClient, RestMan
         url: url.to_string(),
         source,
     })?;
-    RestClient::new(parsed).map_err(RestManagerError::RestClient)
+    let security = RestSecurity::from_configuration(configuration)?;
+    RestClient::with_security(parsed, security).map_err(RestManagerError::RestClient)
 }
 
 fn pod_factory(
