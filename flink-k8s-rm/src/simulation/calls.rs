@@ -14,10 +14,11 @@ use super::ledger::Invariant;
 use super::manager::{CutOff, is_foreign};
 use super::plant::Plant;
 use super::pod_status;
+use super::spares::not_answered;
 use super::trace::note;
 use super::world::{Happening, World};
 use crate::driver::simulated::{creation_ended, deletion_ended};
-use crate::workers::{CallFailure, Deletion, Event};
+use crate::workers::{CallFailure, Deletion, Event, SpareOrder};
 
 /// How long the driver waits for an answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,8 +26,19 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A call that writes.
 #[derive(Clone, Debug)]
 pub(super) enum CallKind {
-    Create { name: PodName, pod: Box<Pod> },
-    Delete { name: PodName, uid: Uid, how: Deletion },
+    Create {
+        name: PodName,
+        pod: Box<Pod>,
+    },
+    /// Deletes a pod, which need not have the name of its worker.
+    Delete {
+        name: PodName,
+        pod: PodName,
+        uid: Uid,
+        how: Deletion,
+    },
+    /// Marks a spare and tells its runner.
+    Assign(Box<SpareOrder>),
 }
 
 /// A call whose answer a process of the resource manager awaits.
@@ -45,10 +57,11 @@ pub(super) struct AwaitedCall {
 pub(super) enum Answer {
     Create(Box<Result<Pod, CreateObjectError>>),
     Delete(Result<(), DeleteError>),
+    Assign(Result<(), CallFailure>),
 }
 
 /// What happens to a call at the API server.
-enum Fate {
+pub(super) enum Fate {
     Done,
     FailsBefore,
     FailsAfter,
@@ -59,6 +72,16 @@ impl CallKind {
     pub(super) fn name(&self) -> &PodName {
         match self {
             Self::Create { name, .. } | Self::Delete { name, .. } => name,
+            Self::Assign(order) => &order.worker,
+        }
+    }
+
+    /// How long the driver waits for an answer.
+    fn limit(&self) -> Duration {
+        match self {
+            Self::Create { .. } | Self::Delete { .. } => CALL_TIMEOUT,
+            // First the API server, then the runner.
+            Self::Assign(_) => CALL_TIMEOUT + Duration::from_secs(8),
         }
     }
 }
@@ -75,9 +98,25 @@ impl World {
             match call.kind {
                 CallKind::Create { .. } => creates += 1,
                 CallKind::Delete { .. } => deletes += 1,
+                CallKind::Assign(_) => {}
             }
         }
         (creates, deletes)
+    }
+
+    /// How many writes of any kind a process awaits the answers of.
+    pub(super) fn writes_awaited(&self, process: u64) -> usize {
+        let of_process = |call: &&AwaitedCall| call.process == process && !call.is_planted;
+        self.awaited.values().filter(of_process).count()
+    }
+
+    /// The assignment that is under way, unless the term under which it began is over.
+    pub(super) fn assignment_under_way(&self, number: u64) -> Option<SpareOrder> {
+        let call = self.awaited.get(&number).filter(|call| !call.is_ended)?;
+        match &call.kind {
+            CallKind::Assign(order) => Some(SpareOrder::clone(order)),
+            CallKind::Create { .. } | CallKind::Delete { .. } => None,
+        }
     }
 
     /// Sends a call of the resource manager on its way.
@@ -96,7 +135,7 @@ impl World {
         self.calls_made += 1;
         self.last_write_at = self.now;
         let number = self.calls_made;
-        let times_out = self.now + CALL_TIMEOUT;
+        let times_out = self.now + kind.limit();
         self.agenda
             .plan(times_out, Happening::CallTimesOut { process, number });
         let call = AwaitedCall {
@@ -130,7 +169,11 @@ impl World {
                 format!("{process} writes {name} after the end of its term")
             });
         }
-        if !self.loses_request(process) {
+        if let CallKind::Assign(order) = &kind
+            && self.needs_no_mark(order)
+        {
+            self.tell_runner(process, number);
+        } else if !self.loses_request(process) {
             let arrives_at = self.now + self.way();
             let arrival = Happening::CallArrives {
                 number,
@@ -207,6 +250,7 @@ impl World {
             return; // Its connection was closed before it was read.
         }
         let answer = match kind {
+            CallKind::Assign(order) => return self.mark_arrives(process, number, &order, &fate),
             CallKind::Create { name, pod } => Answer::Create(Box::new(match fate {
                 Fate::FailsBefore => Err(server_error(&name, None)),
                 Fate::Throttled(seconds) => Err(server_error(&name, Some(seconds))),
@@ -216,14 +260,14 @@ impl World {
                 }
                 Fate::Done => self.perform_creation(is_stray, *pod),
             })),
-            CallKind::Delete { name, uid, how } => Answer::Delete(match fate {
+            CallKind::Delete { name, pod, uid, how } => Answer::Delete(match fate {
                 Fate::FailsBefore | Fate::Throttled(_) => Err(delete_error(&name)),
                 Fate::FailsAfter => {
-                    self.perform_deletion(process, &name, &uid, how);
+                    self.perform_deletion(process, &name, (&pod, &uid), how);
                     Err(delete_error(&name))
                 }
                 Fate::Done => {
-                    self.perform_deletion(process, &name, &uid, how);
+                    self.perform_deletion(process, &name, (&pod, &uid), how);
                     Ok(())
                 }
             }),
@@ -290,7 +334,13 @@ impl World {
         }
     }
 
-    fn perform_deletion(&mut self, process: u64, name: &PodName, decided_for: &Uid, how: Deletion) {
+    fn perform_deletion(
+        &mut self,
+        process: u64,
+        worker: &PodName,
+        (name, decided_for): (&PodName, &Uid),
+        how: Deletion,
+    ) {
         let meant = if self.plant == Some(Plant::IgnoresUid) {
             self.api.pods.get(name).map(|pod| uid_of(pod))
         } else {
@@ -304,7 +354,7 @@ impl World {
         }
         // Nothing can call back what a process sent before it ended, but it must not hit another pod.
         if self.acts(process) || uid != *decided_for {
-            self.check_removal(process, name, &uid, "deletes");
+            self.check_removal(process, worker, (name, &uid), "deletes");
         }
         match how {
             Deletion::Graceful => self.request_deletion(name, &uid),
@@ -326,6 +376,8 @@ impl World {
         let event = match answer {
             Answer::Create(answer) => creation_ended(name, Some(*answer), CALL_TIMEOUT),
             Answer::Delete(answer) => deletion_ended(name, Some(answer), CALL_TIMEOUT),
+            Answer::Assign(Ok(())) => Event::SpareAssigned(name),
+            Answer::Assign(Err(failure)) => Event::SpareNotAssigned { name, failure },
         };
         self.call_ended(&call, event);
     }
@@ -338,6 +390,10 @@ impl World {
         let event = match &call.kind {
             CallKind::Create { .. } => creation_ended(name, None, CALL_TIMEOUT),
             CallKind::Delete { .. } => deletion_ended(name, None, CALL_TIMEOUT),
+            CallKind::Assign(_) => Event::SpareNotAssigned {
+                name,
+                failure: not_answered(),
+            },
         };
         self.call_ended(&call, event);
     }
@@ -367,6 +423,12 @@ impl World {
             && let Some(manager) = self.managers.get_mut(&call.process)
         {
             manager.ledger.answered(&pod.uid);
+        }
+        if let (CallKind::Assign(order), Event::SpareNotAssigned { .. }) = (&call.kind, &event)
+            && !order.is_marked
+            && let Some(manager) = self.managers.get_mut(&call.process)
+        {
+            manager.ledger.assignment_failed(&order.uid);
         }
         self.tell(call.process, event);
         self.confirm_stop(call.process);

@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    pub(super) fn check_deletion(&mut self, process: u64, name: &PodName, uid: &Uid) {
+    pub(super) fn check_deletion(&mut self, process: u64, worker: &PodName, (name, uid): (&PodName, &Uid)) {
         let now = self.now;
         let Some(manager) = self.managers.get_mut(&process) else {
             return;
@@ -47,11 +47,17 @@ impl World {
         if manager.ledger.count_deletion(uid, now) {
             self.violated(Invariant::NoRetryStorm, || format!("too many calls for {name}"));
         }
-        self.check_removal(process, name, uid, "orders the deletion of");
+        self.check_removal(process, worker, (name, uid), "orders the deletion of");
     }
 
     /// A pod that lives, and that its JobManager wants, must not be deleted.
-    pub(super) fn check_removal(&mut self, process: u64, name: &PodName, uid: &Uid, what: &str) {
+    pub(super) fn check_removal(
+        &mut self,
+        process: u64,
+        worker: &PodName,
+        (name, uid): (&PodName, &Uid),
+        what: &str,
+    ) {
         let Some(pod) = self.api.find(name, uid).cloned() else {
             return;
         };
@@ -59,10 +65,11 @@ impl World {
             self.violated(Invariant::LeavesForeignPodsAlone, || format!("{what} {name}"));
             return;
         }
-        let want = self
-            .managers
-            .get(&process)
-            .and_then(|manager| manager.ledger.wanted.get(name));
+        let manager = self.managers.get(&process);
+        if manager.is_some_and(|manager| manager.ledger.is_in_doubt(uid)) {
+            return;
+        }
+        let want = manager.and_then(|manager| manager.ledger.wanted.get(worker));
         let is_of_this_request = want
             .is_some_and(|want| want.request.is_none() || want.request == pod_status::request_number(&pod));
         let is_wanted = want.is_some_and(|want| !want.is_lost) && is_of_this_request;
@@ -72,7 +79,7 @@ impl World {
     }
 
     pub(super) fn check_report(&mut self, process: u64, name: &PodName) {
-        let Some((manager, pod)) = self.managers.get(&process).zip(self.api.pods.get(name)) else {
+        let Some((manager, pod)) = self.managers.get(&process).zip(self.pod_of(name)) else {
             return;
         };
         let want = manager.ledger.wanted.get(name);
@@ -91,7 +98,7 @@ impl World {
     }
 
     /// A pod is gone: the JobManager has to learn of it from whoever acts.
-    pub(super) fn expect_report(&mut self, key: &PodKey, request: Option<u64>) {
+    pub(super) fn expect_report(&mut self, key: &PodKey, worker: &PodName, request: Option<u64>) {
         let acting: Vec<(u64, u64)> = self
             .managers
             .values()
@@ -101,6 +108,7 @@ impl World {
         for (process, term) in acting {
             let loss_is_old = Happening::LossIsOld {
                 key: key.clone(),
+                worker: worker.clone(),
                 process,
                 term,
                 request,
@@ -113,6 +121,7 @@ impl World {
     pub(super) fn check_loss_was_reported(
         &mut self,
         key: &PodKey,
+        worker: &PodName,
         (process, term): (u64, u64),
         request: Option<u64>,
     ) {
@@ -120,7 +129,10 @@ impl World {
         let Some(manager) = self.managers.get(&process).filter(still_acts) else {
             return;
         };
-        let want = manager.ledger.wanted.get(&key.name).filter(|want| !want.is_lost);
+        let want = manager.ledger.wanted.get(worker).filter(|want| !want.is_lost);
+        // Who wants it only since the pod went means another one.
+        let went_at = self.now.saturating_sub(LOSS_REPORTED_WITHIN);
+        let want = want.filter(|want| want.since <= went_at);
         let is_wanted = want.is_some_and(|want| want.request.is_none() || want.request == request);
         let cut_off_until = manager
             .cut_off
@@ -130,11 +142,14 @@ impl World {
         let was_away = cut_off_until + LOSS_REPORTED_WITHIN / 2 > self.now;
         if is_wanted
             && manager.ledger.was_watched(&key.uid)
-            && !self.api.pods.contains_key(&key.name)
+            && !manager.ledger.is_in_doubt(&key.uid)
+            && self.pod_of(worker).is_none()
             && !was_away
         {
-            let (name, uid) = (&key.name, &key.uid);
-            self.violated(Invariant::ReportsLossesSoon, || format!("{name} ({uid}) is gone"));
+            let uid = &key.uid;
+            self.violated(Invariant::ReportsLossesSoon, || {
+                format!("{worker} ({uid}) is gone")
+            });
         }
     }
 

@@ -55,6 +55,8 @@ pub(super) enum Disturbance {
     QuotaUsedUp,
     /// A node stops answering; it comes back, or is removed.
     NodeDies,
+    /// A node is announced to end, and its pods are deleted, or it stays after all.
+    NodeIsDrained,
     /// There is room on no node for a while.
     NodesFull,
     /// The image cannot be pulled for a while.
@@ -110,6 +112,8 @@ const RIVALRY: &[(Disturbance, u64)] = &[(Disturbance::Pause, 60), (Disturbance:
 
 /// The most that a renewal can be answered too late.
 const HOST_CHANGES: (Disturbance, u64) = (Disturbance::HostChanges, 60);
+
+const DRAINS: (Disturbance, u64) = (Disturbance::NodeIsDrained, 90);
 
 const WORKLOAD: &[(Disturbance, u64)] = &[
     (Disturbance::JobArrives, 40),
@@ -167,6 +171,13 @@ impl Climate {
                 self.add(*kind, *mean, random);
             }
         }
+        self
+    }
+
+    /// Adds nodes that are drained.
+    pub(super) fn with_drains(mut self, random: &mut Random) -> Self {
+        let (kind, mean) = DRAINS;
+        self.add(kind, mean, random);
         self
     }
 

@@ -33,6 +33,10 @@ impl World {
                 let node = self.random.index(self.nodes.len());
                 self.node_dies(node);
             }
+            Disturbance::NodeIsDrained => {
+                let node = self.random.index(self.nodes.len());
+                self.drain_node(node);
+            }
             Disturbance::NodesFull => self.nodes_full_until = soon,
             Disturbance::ImageMissing => self.image_missing_until = soon,
             Disturbance::Eviction => {
@@ -258,6 +262,7 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.node_returns(node);
+            self.node_is_cleared(node);
         }
         let foreign = self.api.pods.values().filter(|pod| is_foreign(pod));
         let foreign: Vec<PodKey> = foreign.map(|pod| key_of(pod)).collect();

@@ -213,11 +213,11 @@ impl World {
 
     /// Says that leadership has ended once the last call has.
     pub(super) fn confirm_stop(&mut self, process: u64) {
-        let (creates, deletes) = self.calls_awaited(process);
+        let writes = self.writes_awaited(process);
         let manager = self.managers.get_mut(&process);
         let has_stopped = manager
             .and_then(|manager| manager.election.as_mut())
-            .is_some_and(|election| election.candidacy.has_stopped(creates + deletes));
+            .is_some_and(|election| election.candidacy.has_stopped(writes));
         if has_stopped {
             self.elect(process, Event::Stopped);
             self.campaign(process);

@@ -205,16 +205,17 @@ impl World {
             }
             return;
         }
+        let worker = self.worker_in(key);
         let is_registered = self
             .job_manager
             .workers
-            .get(&key.name)
+            .get(&worker)
             .is_some_and(super::job_manager::JobManagerWorker::is_registered);
         if !is_registered {
             return;
         }
-        self.job_manager.disconnected(&key.name, self.now, &mut self.jobs);
-        self.carry_out_orders(vec![Order::Release(key.name.clone())]);
+        self.job_manager.disconnected(&worker, self.now, &mut self.jobs);
+        self.carry_out_orders(vec![Order::Release(worker)]);
         self.check_workers();
         self.plan_requirement_check(CHECK_DELAY);
         self.plan_requirement_check(Duration::from_millis(1100));

@@ -1,5 +1,6 @@
 //! The scheduler, the nodes, and the TaskManagers in the pods.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use flink_k8s_core::kube_client::Uid;
@@ -8,9 +9,11 @@ use flink_k8s_core::pod_name::PodName;
 use super::pod_status;
 use super::trace::note;
 use super::world::{Happening, World};
+use crate::runner_client::Assignment;
 use crate::workers::{Event, NodeObservation};
 
 const NODES: u64 = 4;
+const FAREWELL_TAINT: &str = "karpenter.sh/disrupted";
 /// After how long a node that does not answer is said not to be ready.
 const NODE_GRACE: Duration = Duration::from_secs(44);
 /// After how long pods are evicted from a node that does not answer.
@@ -26,6 +29,8 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(50);
 pub(super) struct Node {
     name: String,
     pub(super) is_dead: bool,
+    /// Its end is announced.
+    pub(super) is_ending: bool,
 }
 
 impl Node {
@@ -34,7 +39,7 @@ impl Node {
         NodeObservation {
             name: self.name.clone(),
             is_ready: !self.is_dead,
-            farewell: None,
+            farewell: self.is_ending.then(|| FAREWELL_TAINT.to_owned()),
         }
     }
 }
@@ -49,7 +54,11 @@ pub(super) struct PodKey {
 /// A TaskManager that runs.
 #[derive(Clone, Debug)]
 pub(super) struct TaskManager {
-    started: Duration,
+    pub(super) started: Duration,
+    /// The worker that it is; none in a spare of which nobody has made one.
+    pub(super) worker: Option<PodName>,
+    /// What the runner of a spare was told to make of it.
+    pub(super) assignment: Option<Arc<Assignment>>,
     /// The JobManager's session with which it is registered.
     session: Option<u64>,
     /// It still holds slots for jobs of an earlier session.
@@ -76,6 +85,7 @@ pub(super) fn nodes() -> Vec<Node> {
     let node = |number| Node {
         name: format!("node-{number}"),
         is_dead: false,
+        is_ending: false,
     };
     (1..=NODES).map(node).collect()
 }
@@ -142,7 +152,7 @@ impl World {
 
     fn schedule(&mut self, key: &PodKey) {
         let alive: Vec<usize> = (0..self.nodes.len())
-            .filter(|node| !self.nodes[*node].is_dead)
+            .filter(|node| !self.nodes[*node].is_dead && !self.nodes[*node].is_ending)
             .collect();
         let node = self
             .random
@@ -183,12 +193,17 @@ impl World {
                 pod_status::running(pod, now);
             }
         });
+        let pod = self.api.find(&key.name, &key.uid);
+        let is_spare = pod.is_some_and(|pod| pod_status::is_spare(pod));
         let task_manager = TaskManager {
             started: now,
+            worker: (!is_spare).then(|| key.name.clone()),
+            assignment: None,
             session: None,
             holds_slots: false,
         };
         self.task_managers.insert(key.clone(), task_manager);
+        self.check_twins(key, &key.name);
         if self.random.chance(self.climate.crashes) {
             let delay = self.random.millis(100, 5000);
             self.plan_pod(key, delay, PodStep::Crash);
@@ -196,8 +211,10 @@ impl World {
             let delay = self.random.millis(5_000, 300_000);
             self.plan_pod(key, delay, PodStep::RunOutOfMemory);
         }
-        let delay = self.pace(1500, 5000);
-        self.plan_pod(key, delay, PodStep::Register);
+        if !is_spare {
+            let delay = self.pace(1500, 5000);
+            self.plan_pod(key, delay, PodStep::Register);
+        }
         self.changes_happened();
     }
 
@@ -205,6 +222,9 @@ impl World {
     fn register(&mut self, key: &PodKey) {
         let Some(task_manager) = self.task_managers.get(key).cloned() else {
             return;
+        };
+        let Some(worker) = &task_manager.worker else {
+            return; // There is no JVM yet.
         };
         if let Some(standalone) = &self.standalone {
             let session = standalone.session;
@@ -239,11 +259,10 @@ impl World {
             return;
         }
         let is_odd = task_manager.holds_slots && self.random.chance(700);
-        if self.job_manager.register(&key.name, &key.uid, is_odd, self.now) {
+        if self.job_manager.register(worker, &key.uid, is_odd, self.now) {
             note!(
                 self,
-                "TaskManager {} registers{}",
-                key.name,
+                "TaskManager {worker} registers{}",
                 if is_odd { " under a wrong size" } else { "" }
             );
             if let Some(task_manager) = self.task_managers.get_mut(key) {
@@ -252,7 +271,7 @@ impl World {
             }
             self.plan_requirement_check(super::job_manager::CHECK_DELAY);
         } else {
-            note!(self, "TaskManager {} is refused", key.name);
+            note!(self, "TaskManager {worker} is refused");
             let delay = self.random.millis(100, 1000);
             self.plan_pod(key, delay, PodStep::Crash);
         }
@@ -260,7 +279,8 @@ impl World {
 
     /// The JobManager closes its connection to a TaskManager, which tries to register anew.
     pub(super) fn task_manager_is_dropped(&mut self, name: &PodName) {
-        let dropped = self.task_managers.iter_mut().find(|(key, _)| key.name == *name);
+        let mut all = self.task_managers.iter_mut();
+        let dropped = all.find(|(_, task_manager)| task_manager.worker.as_ref() == Some(name));
         let Some((key, task_manager)) = dropped else {
             return;
         };
@@ -334,22 +354,25 @@ impl World {
     pub(super) fn remove_pod(&mut self, key: &PodKey) {
         let pod = self.api.find(&key.name, &key.uid);
         let request = pod.and_then(|pod| pod_status::request_number(pod));
+        let worker = pod.and_then(|pod| pod_status::worker_of(pod));
         if self.api.remove(&key.name, &key.uid, self.now) {
             note!(self, "pod {} ({}) is gone", key.name, key.uid);
-            self.expect_report(key, request);
+            if let Some(worker) = worker {
+                self.expect_report(key, &worker, request);
+            }
         }
         self.pods_on_nodes.remove(key);
         self.task_manager_ended(key);
         self.changes_happened();
     }
 
-    fn is_on_dead_node(&self, key: &PodKey) -> bool {
+    pub(super) fn is_on_dead_node(&self, key: &PodKey) -> bool {
         self.pods_on_nodes
             .get(key)
             .is_some_and(|node| self.nodes[*node].is_dead)
     }
 
-    fn pods_on(&self, node: usize) -> Vec<PodKey> {
+    pub(super) fn pods_on(&self, node: usize) -> Vec<PodKey> {
         let on_it = self.pods_on_nodes.iter().filter(|(_, on)| **on == node);
         on_it.map(|(key, _)| key.clone()).collect()
     }
@@ -436,10 +459,11 @@ impl World {
     pub(super) fn task_managers_lose_job_manager(&mut self) {
         let keys: Vec<PodKey> = self.task_managers.keys().cloned().collect();
         for key in keys {
+            let worker = self.worker_in(&key);
             let holds_slots = self
                 .job_manager
                 .workers
-                .get(&key.name)
+                .get(&worker)
                 .is_some_and(|worker| !worker.used.is_empty());
             if let Some(task_manager) = self.task_managers.get_mut(&key) {
                 task_manager.started = self.now;

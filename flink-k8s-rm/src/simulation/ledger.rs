@@ -59,6 +59,12 @@ pub enum Invariant {
     IdleWorkersGo,
     /// With a standalone JobManager no worker is started for slots that no job can use.
     StartsOnlyForJobs,
+    /// A spare never gets the orders of two requests.
+    OneRequestForASpare,
+    /// There are never more spares than those that are kept ready and the replacements.
+    SparesAreBounded,
+    /// In the end there are as many spares as configured.
+    SparesAreReady,
 }
 
 impl fmt::Display for Invariant {
@@ -87,6 +93,9 @@ impl fmt::Display for Invariant {
             Self::PolicyIsKept => "there are never more workers than the policy allows",
             Self::IdleWorkersGo => "in the end no worker stays that has nothing to do",
             Self::StartsOnlyForJobs => "no worker is started for slots that no job can use",
+            Self::OneRequestForASpare => "a spare never serves two requests",
+            Self::SparesAreBounded => "there are never more spares than allowed",
+            Self::SparesAreReady => "in the end there are as many spares as configured",
             Self::SomebodyActs => "soon after the last fault one acts",
         })
     }
@@ -127,6 +136,8 @@ pub(super) struct Ledger {
     pub(super) wanted: BTreeMap<PodName, Want>,
     /// Pods that the watch showed to the process.
     watched_pods: BTreeSet<Uid>,
+    /// Spares of which it is not known whether their runners obeyed.
+    in_doubt: BTreeSet<Uid>,
     /// Pods that the process was shown, by the watch or in an answer.
     shown_pods: BTreeSet<Uid>,
     creations: BTreeMap<PodName, VecDeque<Duration>>,
@@ -139,6 +150,8 @@ pub(super) struct Ledger {
 pub(super) struct Want {
     /// The number of the request; absent for workers that were recovered.
     pub(super) request: Option<u64>,
+    /// Since when it is wanted.
+    pub(super) since: Duration,
     /// The JobManager was told that it is lost.
     pub(super) is_lost: bool,
 }
@@ -153,6 +166,15 @@ impl Ledger {
     pub(super) fn watched(&mut self, uid: &Uid) {
         self.watched_pods.insert(uid.clone());
         self.shown_pods.insert(uid.clone());
+    }
+
+    /// A spare was not assigned, or nobody knows: it goes, whatever it runs.
+    pub(super) fn assignment_failed(&mut self, uid: &Uid) {
+        self.in_doubt.insert(uid.clone());
+    }
+
+    pub(super) fn is_in_doubt(&self, uid: &Uid) -> bool {
+        self.in_doubt.contains(uid)
     }
 
     pub(super) fn was_shown(&self, uid: &Uid) -> bool {

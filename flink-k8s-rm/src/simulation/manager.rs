@@ -25,8 +25,8 @@ use crate::driver::simulated::observe;
 use crate::job_manager_view::JobManagerView;
 use crate::leadership::Claim;
 use crate::workers::{
-    Action, CallFailure, Event, FailureCause, Farewell, Moment, News, PodObservation, PodStage, Termination,
-    Workers, WorkersOptions,
+    Action, CallFailure, Event, FailureCause, Farewell, Moment, News, PodObservation, PodStage, SpareMark,
+    Termination, Workers, WorkersOptions,
 };
 
 /// How many creations, and how many deletions, may be under way.
@@ -115,6 +115,7 @@ impl World {
             max_parallel_deletes: CALL_LIMIT,
             max_workers: self.max_workers,
             jitter_seed: self.random.number(),
+            spares: self.spare_options(process),
             ..WorkersOptions::default()
         };
         match self.plant {
@@ -238,14 +239,14 @@ impl World {
     fn carry_out(&mut self, process: u64, action: Action) -> Option<Event> {
         match action {
             Action::CreatePod(request) => return self.create(process, &request),
-            Action::CreateSpare(_) | Action::PrepareSpares | Action::AssignSpare(_) => {
-                self.violated(Invariant::CreatesOnlyWhatIsWanted, || {
-                    "makes spares, of which there are none here".to_owned()
-                });
-            }
-            Action::DeletePod { name, uid, how, .. } => {
-                self.check_deletion(process, &name, &uid);
-                self.call(process, CallKind::Delete { name, uid, how });
+            Action::CreateSpare(request) => return self.create_spare(process, &request),
+            Action::PrepareSpares => self.prepare_spares(process),
+            Action::AssignSpare(order) => self.assign_spare(process, order),
+            Action::DeletePod {
+                name, pod, uid, how, ..
+            } => {
+                self.check_deletion(process, &name, (&pod, &uid));
+                self.call(process, CallKind::Delete { name, pod, uid, how });
             }
             Action::Notify { name, news } => self.notify(process, &name, news),
             Action::LookAtDemand => self.look(process),
@@ -275,9 +276,19 @@ impl World {
         self.tell(process, Event::Tick);
     }
 
-    fn create(&mut self, process: u64, request: &Arc<WorkerRequest>) -> Option<Event> {
+    fn create(&mut self, process: u64, request: &WorkerRequest) -> Option<Event> {
+        self.check_creation(process, &request.name);
+        self.begin_creation(process, request, pod_status::pod)
+    }
+
+    /// Starts a creation, or says at once why it cannot succeed.
+    pub(super) fn begin_creation(
+        &mut self,
+        process: u64,
+        request: &WorkerRequest,
+        build: fn(&WorkerRequest, &OwnerReference) -> Pod,
+    ) -> Option<Event> {
         let name = request.name.clone();
-        self.check_creation(process, &name);
         let manager = self.managers.get_mut(&process)?;
         let Some(owner) = &manager.owner else {
             let failure = CallFailure::Transient {
@@ -287,7 +298,7 @@ impl World {
             };
             return Some(Event::CreateFailed { name, failure });
         };
-        let pod = Box::new(pod_status::pod(request, owner));
+        let pod = Box::new(build(request, owner));
         self.call(process, CallKind::Create { name, pod });
         None
     }
@@ -308,6 +319,7 @@ impl World {
             News::Changed(_) => {
                 let found = Want {
                     request: None,
+                    since: now,
                     is_lost: false,
                 };
                 wanted.entry(name.clone()).or_insert(found).is_lost = false;
@@ -437,6 +449,19 @@ impl World {
             Err(_) if self.plant == Some(Plant::TakesForeignPods) => PodObservation::read(pod).ok()?,
             Err(_) => return None,
         };
+        let is_of_another = |spare: &SpareMark| {
+            let series = manager
+                .options
+                .spares
+                .as_ref()
+                .map(|spares| &spares.template.name);
+            let is_own = series.is_some_and(|series| spare.pod.as_str().starts_with(series.as_str()));
+            !is_own && spare.used_as.is_none()
+        };
+        if self.plant == Some(Plant::ForgetsSpares) && observation.spare.as_deref().is_some_and(is_of_another)
+        {
+            return None;
+        }
         manager.ledger.watched(&observation.uid);
         if self.plant == Some(Plant::BelievesSidecars) && pod_status::has_ended_sidecar(pod) {
             observation.stage = PodStage::Terminated(Termination::default());
@@ -458,6 +483,7 @@ impl World {
         }
         let want = Want {
             request: Some(number),
+            since: now,
             is_lost: false,
         };
         manager.ledger.wanted.insert(name.clone(), want);

@@ -8,6 +8,7 @@ use super::election::SUCCESSOR_WITHIN;
 use super::ledger::{Invariant, Violation};
 use super::manager::{Manager, is_foreign};
 use super::plant::Plant;
+use super::pod_status;
 use super::world::World;
 use crate::workers::Situation;
 
@@ -179,9 +180,9 @@ impl World {
             return Some((Invariant::DemandIsMet, "there is no resource manager".to_owned()));
         };
         let now = manager.moment(self.now);
-        let (creates, deletes) = self.calls_awaited(manager.process);
-        if creates + deletes > 0 {
-            let detail = format!("{creates} creations and {deletes} deletions are under way");
+        let writes = self.writes_awaited(manager.process);
+        if writes > 0 {
+            let detail = format!("{writes} calls are under way");
             return Some((Invariant::EachCallIsAnswered, detail));
         }
         let own = self.api.pods.values().filter(|pod| !is_foreign(pod)).count();
@@ -198,16 +199,32 @@ impl World {
             wanted.contains_key(name)
                 && (self.standalone.is_some() || self.job_manager.workers.contains_key(name))
         };
-        if let Some(name) = self.api.pods.keys().find(|name| !is_known(name)) {
+        let mut workers = self
+            .api
+            .pods
+            .values()
+            .filter_map(|pod| pod_status::worker_of(pod));
+        if let Some(name) = workers.find(|name| !is_known(name)) {
             return Some((Invariant::NoPodWithoutReason, format!("{name} exists")));
+        }
+        let idle = self
+            .api
+            .pods
+            .values()
+            .filter(|pod| pod_status::worker_of(pod).is_none());
+        let (spares, warm) = (idle.count(), self.shape.spares.map_or(0, |stock| stock.warm));
+        // Spares leave their places to workers that are wanted, also to those that are held back.
+        let is_held = |name: &&PodName| manager.workers.situation(name, now) == Some(Situation::HeldBack);
+        let held_back = wanted.keys().filter(is_held).count();
+        let has_place = most.is_none_or(|max| own + held_back < max);
+        if spares > warm || spares < warm && has_place {
+            let detail = format!("{spares} spares instead of {warm}");
+            return Some((Invariant::SparesAreReady, detail));
         }
         if let Some(name) = manager.workers.leaving().next() {
             return Some((Invariant::NoPodWithoutReason, format!("{name} is still leaving")));
         }
-        let is_missing = |name: &&PodName| {
-            let is_held = manager.workers.situation(name, now) == Some(Situation::HeldBack);
-            !self.api.pods.contains_key(*name) && !is_held && !is_full
-        };
+        let is_missing = |name: &&PodName| self.pod_of(name).is_none() && !is_held(name) && !is_full;
         if let Some(name) = wanted.keys().find(is_missing) {
             return Some((Invariant::WantedPodsExist, format!("{name} does not exist")));
         }

@@ -53,6 +53,12 @@ pub enum Plant {
     PlansOnOldFacts,
     /// Subtasks that have ended count for the slots of a job.
     CountsFinishedSubtasks,
+    /// A spare is told which worker it is, and its pod does not say so.
+    AssignsWithoutMark,
+    /// The spares that a predecessor made are not seen.
+    ForgetsSpares,
+    /// Each worker that is about to be lost gets a replacement, whatever the bound.
+    ExceedsMaxReplacements,
 }
 
 impl Plant {
@@ -81,6 +87,9 @@ impl Plant {
         Self::ReleasesUnfrozen,
         Self::PlansOnOldFacts,
         Self::CountsFinishedSubtasks,
+        Self::AssignsWithoutMark,
+        Self::ForgetsSpares,
+        Self::ExceedsMaxReplacements,
     ];
 
     /// Its name on the command line.
@@ -109,6 +118,9 @@ impl Plant {
             Self::ReleasesUnfrozen => "releases-unfrozen",
             Self::PlansOnOldFacts => "plans-on-old-facts",
             Self::CountsFinishedSubtasks => "counts-finished-subtasks",
+            Self::AssignsWithoutMark => "assigns-without-mark",
+            Self::ForgetsSpares => "forgets-spares",
+            Self::ExceedsMaxReplacements => "exceeds-max-replacements",
         }
     }
 }

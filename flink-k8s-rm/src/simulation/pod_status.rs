@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use flink_k8s_core::labels;
+use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
@@ -11,10 +13,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::api_server::time;
+use crate::runner_client::Assignment;
 use crate::workers::MAIN_CONTAINER;
 
 /// Where a pod carries the number of the request that it was made for.
 const REQUEST: &str = "simulation/request";
+/// What the pods of spares are like.
+pub(super) const SHAPE_OF_SPARES: &str = "simulated";
 
 /// The pod of a request.
 pub(super) fn pod(request: &WorkerRequest, owner: &OwnerReference) -> Pod {
@@ -26,6 +31,41 @@ pub(super) fn pod(request: &WorkerRequest, owner: &OwnerReference) -> Pod {
     pod
 }
 
+/// A pod that waits until it is told which worker it is.
+pub(super) fn spare_pod(request: &WorkerRequest, owner: &OwnerReference) -> Pod {
+    let mut pod = pod(request, owner);
+    let label = (labels::SPARE.to_owned(), SHAPE_OF_SPARES.to_owned());
+    pod.metadata.labels = Some([label].into());
+    pod
+}
+
+/// Whether a pod was made as a spare.
+pub(super) fn is_spare(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(labels::SPARE))
+}
+
+/// Writes on a spare what becomes of it.
+pub(super) fn mark(pod: &mut Pod, assignment: &Assignment) {
+    let text = serde_json::to_string(assignment).unwrap_or_default();
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(labels::SPARE_ASSIGNMENT.to_owned(), text);
+}
+
+fn assignment(pod: &Pod) -> Option<Assignment> {
+    let text = pod.metadata.annotations.as_ref()?.get(labels::SPARE_ASSIGNMENT)?;
+    serde_json::from_str(text).ok()
+}
+
+/// The worker that a pod is for; none for a spare that waits.
+pub(super) fn worker_of(pod: &Pod) -> Option<PodName> {
+    if is_spare(pod) {
+        assignment(pod)?.id.parse().ok()
+    } else {
+        Some(super::api_server::name_of(pod))
+    }
+}
+
 /// The settings of a request with this number.
 pub(super) fn request_number_setting(number: u64) -> (String, String) {
     (REQUEST.to_owned(), number.to_string())
@@ -33,6 +73,12 @@ pub(super) fn request_number_setting(number: u64) -> (String, String) {
 
 /// The number of the request that a pod was made for.
 pub(super) fn request_number(pod: &Pod) -> Option<u64> {
+    if is_spare(pod) {
+        let arguments = assignment(pod)?.arguments;
+        let mut settings = arguments.iter().filter_map(|argument| argument.split_once('='));
+        let (_, number) = settings.find(|(key, _)| key.strip_prefix("-D") == Some(REQUEST))?;
+        return number.parse().ok();
+    }
     pod.metadata.annotations.as_ref()?.get(REQUEST)?.parse().ok()
 }
 

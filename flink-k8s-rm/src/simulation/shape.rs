@@ -16,6 +16,19 @@ pub(super) struct Shape {
     pub(super) is_standalone: bool,
     /// Whether containers move from host to host.
     pub(super) has_moving_hosts: bool,
+    /// Whether nodes are drained.
+    pub(super) has_drains: bool,
+    /// The spares that there are to be.
+    pub(super) spares: Option<Stock>,
+}
+
+/// How many spares there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stock {
+    /// `flink-k8s.resource-manager.warm-spares`.
+    pub(super) warm: usize,
+    /// `flink-k8s.resource-manager.max-replacements`.
+    pub(super) max_replacements: usize,
 }
 
 impl Shape {
@@ -32,12 +45,22 @@ impl Shape {
         };
         let reuses_names = !has_election && random.chance(200);
         let has_moving_hosts = has_election && random.chance(250);
+        // The others stay what they were when somebody learnt from them.
+        let is_eventful = !is_standalone && seed.is_multiple_of(6);
+        let has_drains = is_eventful && random.chance(700);
+        let has_spares = is_eventful && random.chance(800);
+        let spares = has_spares.then(|| Stock {
+            warm: random.index(3),
+            max_replacements: random.index(4),
+        });
         Self {
             seats,
             has_election,
             reuses_names,
             is_standalone,
             has_moving_hosts,
+            has_drains,
+            spares,
         }
     }
 }

@@ -27,6 +27,7 @@ use super::trace::Trace;
 use crate::driver::simulated::owner_reference;
 use crate::leadership::{self, LeaseRecord, LeaseWrite};
 use crate::slot_planner::PlannerPolicy;
+use crate::workers::{self, SpareOrder};
 
 /// The uid of the Deployment that owns the pods.
 const OWNER: &str = "deployment-1";
@@ -53,6 +54,21 @@ pub(super) enum Happening {
     CallTimesOut {
         process: u64,
         number: u64,
+    },
+    /// It is known whether orders can be given to spares.
+    SparesPrepared {
+        process: u64,
+        is_possible: bool,
+    },
+    /// A spare is marked, so that its runner may be told.
+    RunnerIsTold {
+        process: u64,
+        number: u64,
+    },
+    RunnerGetsOrder {
+        process: u64,
+        number: u64,
+        order: Box<SpareOrder>,
     },
     CallEnds {
         process: u64,
@@ -125,9 +141,10 @@ pub(super) enum Happening {
         key: PodKey,
         step: PodStep,
     },
-    /// By now the JobManager has to know that this pod is gone.
+    /// By now the JobManager has to know that the pod of this worker is gone.
     LossIsOld {
         key: PodKey,
+        worker: PodName,
         process: u64,
         term: u64,
         request: Option<u64>,
@@ -135,6 +152,10 @@ pub(super) enum Happening {
     /// The resource manager is told how a node fares.
     NodeIsTold(usize),
     NodeIsEvicted(usize),
+    /// The pods of a node that is about to end are deleted.
+    NodeIsDrained(usize),
+    /// A node does not end after all, or another one takes its place.
+    NodeIsCleared(usize),
     NodeReturns(usize),
     JobManager {
         session: u64,
@@ -226,6 +247,11 @@ impl World {
         };
         let climate = if shape.has_moving_hosts {
             climate.with_host_changes(&mut random)
+        } else {
+            climate
+        };
+        let climate = if shape.has_drains {
+            climate.with_drains(&mut random)
         } else {
             climate
         };
@@ -325,6 +351,8 @@ impl World {
             Happening::CallLeaves { process, .. }
             | Happening::CallAnswered { process, .. }
             | Happening::CallTimesOut { process, .. }
+            | Happening::SparesPrepared { process, .. }
+            | Happening::RunnerIsTold { process, .. }
             | Happening::CallEnds { process, .. }
             | Happening::LeaseAnswered { process, .. }
             | Happening::LeaseCallTimesOut { process, .. }
@@ -353,6 +381,15 @@ impl World {
             Happening::CallTimesOut { number, .. } | Happening::CallEnds { number, .. } => {
                 self.call_times_out(number);
             }
+            Happening::SparesPrepared { process, is_possible } => {
+                self.tell(process, workers::Event::SparesPrepared(is_possible));
+            }
+            Happening::RunnerIsTold { process, number } => self.tell_runner(process, number),
+            Happening::RunnerGetsOrder {
+                process,
+                number,
+                order,
+            } => self.runner_gets_order(process, number, &order),
             Happening::LeaseCallArrives {
                 process,
                 number,
@@ -391,11 +428,14 @@ impl World {
             Happening::Pod { key, step } => self.pod_goes_on(&key, step),
             Happening::LossIsOld {
                 key,
+                worker,
                 process,
                 term,
                 request,
-            } => self.check_loss_was_reported(&key, (process, term), request),
+            } => self.check_loss_was_reported(&key, &worker, (process, term), request),
             Happening::NodeIsTold(node) => self.node_is_told(node),
+            Happening::NodeIsDrained(node) => self.node_is_drained(node),
+            Happening::NodeIsCleared(node) => self.node_is_cleared(node),
             Happening::NodeIsEvicted(node) => self.node_is_evicted(node),
             Happening::NodeReturns(node) => self.node_returns(node),
             Happening::JobManager { session, step } => self.job_manager_goes_on(session, step),
