@@ -23,7 +23,7 @@ use flink_k8s_core::job_id::JobId;
 
 use self::application::ApplicationCommand;
 use self::gc::GcArguments;
-use self::jobs::{CheckpointArguments, JobCommand, SavepointArguments, StopArguments};
+use self::jobs::{CheckpointArguments, JobCommand, JobGraphArguments, SavepointArguments, StopArguments};
 use self::looking::{ExplainArguments, LogsArguments, StatusArguments};
 use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
 use self::permissions::{PreflightArguments, RbacArguments};
@@ -72,7 +72,15 @@ pub(crate) enum Command {
     /// Start, stop and list application clusters, which run one program each
     #[command(subcommand)]
     Application(ApplicationCommand),
-    /// Upload a jar to a session cluster, run it there, and wait for its end
+    /// Run a jar, or a job graph, on a session cluster, and wait for its end
+    #[command(
+        after_help = "A jar is uploaded, and the JobManager runs its main method, which makes the job. With --job-graph the job \
+is made already, by whatever calls Flink's API and writes getJobGraph() to a file with an ObjectOutputStream:
+  flink-k8s run -Dkubernetes.cluster-id=orders --job-graph orders.graph --jar orders.jar --artifact cities=cities.csv
+
+EXIT CODES: 0 the job finished, or, with --detached, it is submitted, 1 it did not finish, or cannot be submitted as it is, \
+2 wrong usage, 3 a failure outside, 130 interrupted: the job goes on."
+    )]
     Run(RunArguments),
     /// List the jobs of a cluster, or of all clusters
     #[command(
@@ -253,8 +261,11 @@ pub(crate) struct RunArguments {
     pub(crate) detached: bool,
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
+    #[command(flatten)]
+    pub(crate) job_graph: JobGraphArguments,
     /// The job's jar on this machine
-    pub(crate) jar: PathBuf,
+    #[arg(required_unless_present = "graph", conflicts_with = "graph")]
+    pub(crate) jar: Option<PathBuf>,
     /// Arguments of the job's main method, passed on as they are
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     pub(crate) program_arguments: Vec<String>,

@@ -3,6 +3,7 @@
 use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_client::rest_access::RestAccessError;
+use flink_k8s_client::rest_client::JobGraphError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
@@ -32,7 +33,15 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     if is_usage {
         return Outcome::Usage;
     }
-    if error.downcast_ref::<InvalidJobJar>().is_some() {
+    let is_of_a_file = matches!(
+        error.downcast_ref(),
+        Some(
+            JobGraphError::Unreadable { .. }
+                | JobGraphError::NotAFile { .. }
+                | JobGraphError::NotAJobGraph { .. }
+        )
+    );
+    if is_of_a_file || error.downcast_ref::<InvalidJobJar>().is_some() {
         return Outcome::UserError;
     }
     let is_unknown = error.downcast_ref::<OutcomeUnknown>().is_some();

@@ -125,6 +125,26 @@ fn a_missing_java_is_named_with_where_it_was_looked_for() {
     );
 }
 
+#[test]
+fn a_job_graph_that_is_none_is_refused_before_kubernetes_is_asked() {
+    let (_directory, path) = job_jar(&[("com/example/Job.class", "x")]);
+    let (code, said) = flink_k8s(
+        &["run", "-Dkubernetes.cluster-id=orders", "--job-graph", &path],
+        &[],
+    );
+    assert_eq!(code, 1);
+    let expected = format!(
+        "error: {path} is not a serialized job graph of Flink: it is not what Java's ObjectOutputStream writes\n"
+    );
+    assert_eq!(said, expected);
+    let (code, said) = flink_k8s(&["run", "--job-graph", "a.graph", "job.jar"], &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("cannot be used with"), "{said}");
+    let (code, said) = flink_k8s(&["run", "--jar", "job.jar", "other.jar"], &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("cannot be used with"), "{said}");
+}
+
 /// `job.jar` in a directory of its own, with these files in it.
 fn job_jar(files: &[(&str, &str)]) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");

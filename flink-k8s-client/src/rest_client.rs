@@ -4,6 +4,7 @@ mod ending;
 mod error;
 mod follow;
 mod jars;
+mod job_graph;
 mod jobs;
 mod overview;
 mod requirements;
@@ -26,6 +27,7 @@ pub use ending::{EndJobError, EndedJob, JobEnding};
 pub use error::RestError;
 pub use follow::{FollowError, FollowOptions, JobEvent};
 pub use jars::{Jar, JarId, JarRun, SubmittedJob};
+pub use job_graph::{JobGraphError, JobGraphSubmission};
 pub use jobs::{
     ApplicationStatus, ExceptionEntry, FailureCause, JobDetails, JobExceptions, JobResult, JobState,
     JobSummary, JobType, JobVertex,

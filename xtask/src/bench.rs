@@ -31,15 +31,18 @@ pub(crate) struct Arguments {
 enum Subject {
     /// The resource manager, beside a bare loop of creates.
     Rm,
+    /// The upload of a jar of 1 GiB, beside curl.
+    Upload,
 }
 
 impl Subject {
-    const ALL: [Self; 1] = [Self::Rm];
+    const ALL: [Self; 2] = [Self::Rm, Self::Upload];
 
     /// The name between the marks in the page.
     fn mark(self) -> &'static str {
         match self {
             Self::Rm => "bench rm",
+            Self::Upload => "bench upload",
         }
     }
 }
@@ -57,6 +60,9 @@ pub(crate) async fn run(
     for subject in subjects {
         let table = match subject {
             Subject::Rm => resource_manager(&workspace, &arguments.workers, terminal, interrupt).await?,
+            Subject::Upload => {
+                measured(&workspace, "flink-k8s-client", "upload", &[], terminal, interrupt).await?
+            }
         };
         terminal.line(format_args!("\n{table}"));
         if arguments.write {
@@ -74,10 +80,23 @@ async fn resource_manager(
     terminal: Terminal,
     interrupt: &Interrupt,
 ) -> anyhow::Result<String> {
+    let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    measured(workspace, "flink-k8s-rm", "scale", &sizes, terminal, interrupt).await
+}
+
+/// The table that a benchmark of a package prints.
+async fn measured(
+    workspace: &Workspace,
+    package: &str,
+    benchmark: &str,
+    arguments: &[String],
+    terminal: Terminal,
+    interrupt: &Interrupt,
+) -> anyhow::Result<String> {
     let command = workspace
         .cargo()
-        .args(["bench", "--package=flink-k8s-rm", "--bench=scale", "--"])
-        .args(sizes.iter().map(ToString::to_string));
+        .args(["bench", "--package", package, "--bench", benchmark, "--"])
+        .args(arguments);
     terminal.line(format_args!("$ {}", command.as_typed_by_name()));
     let output = command.output(interrupt).await?;
     if !output.status.success() {

@@ -20,8 +20,9 @@ use crate::terminal::Terminal;
 /// The class with `main`.
 const MAIN_CLASS: &str = "examples.WordCount";
 /// The sources, below the top of the workspace.
-const SOURCES: [&str; 2] = [
+const SOURCES: [&str; 3] = [
     "examples/jobs/src/examples/Arguments.java",
+    "examples/jobs/src/examples/JobGraphFile.java",
     "examples/jobs/src/examples/WordCount.java",
 ];
 /// The oldest Java that the class files run on.
@@ -60,7 +61,7 @@ pub(crate) async fn build_word_count(
     if !output.status.success() {
         bail!(
             "{compiler} cannot compile {}: {}",
-            SOURCES.join(" and "),
+            SOURCES.join(", "),
             output.last_words()
         );
     }

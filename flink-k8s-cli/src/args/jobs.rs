@@ -1,5 +1,6 @@
 //! What can be typed about jobs that run already.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -48,6 +49,31 @@ pub(crate) struct RescaleArguments {
     /// Let this vertex run with LOWER to UPPER subtasks; may be repeated, and goes before --parallelism
     #[arg(long = "vertex", value_name = "ID=LOWER..UPPER", group = "bounds", value_parser = vertex_bounds)]
     pub(crate) vertices: Vec<(String, u32, u32)>,
+}
+
+/// A job that was made elsewhere.
+#[derive(Args, Debug)]
+pub(crate) struct JobGraphArguments {
+    /// Submit this serialized job graph, made with the cluster's version of Flink, instead of running a jar
+    #[arg(
+        id = "graph",
+        long = "job-graph",
+        value_name = "FILE",
+        conflicts_with_all = ["class", "parallelism", "from_savepoint", "program_arguments"]
+    )]
+    pub(crate) graph: Option<PathBuf>,
+    /// With --job-graph: a jar with classes that the job needs; may be repeated
+    #[arg(
+        id = "graph_jars",
+        long = "jar",
+        value_name = "FILE",
+        requires = "graph",
+        conflicts_with = "jar"
+    )]
+    pub(crate) jars: Vec<PathBuf>,
+    /// With --job-graph: a local file that the graph has as a cached file of this name; may be repeated
+    #[arg(long = "artifact", value_name = "NAME=FILE", requires = "graph", conflicts_with = "jar", value_parser = artifact)]
+    pub(crate) artifacts: Vec<(String, PathBuf)>,
 }
 
 /// How the state in a savepoint is written.
@@ -118,6 +144,13 @@ pub(crate) struct CheckpointArguments {
     pub(crate) timeout: Duration,
 }
 
+fn artifact(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("expected NAME=FILE, such as cities=data/cities.csv".to_owned()),
+    }
+}
+
 fn vertex_bounds(text: &str) -> Result<(String, u32, u32), String> {
     let parsed = || {
         let (vertex, bounds) = text.split_once('=')?;
@@ -132,6 +165,14 @@ fn vertex_bounds(text: &str) -> Result<(String, u32, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_artifact_has_a_name_and_a_file_which_may_have_the_sign_between_them_too() {
+        assert_eq!(artifact("a=b=c"), Ok(("a".to_owned(), "b=c".into())));
+        for wrong in ["a", "a=", "=b"] {
+            assert!(artifact(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn bounds_of_a_vertex_are_a_range_of_positive_numbers() {

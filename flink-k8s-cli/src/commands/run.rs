@@ -1,30 +1,23 @@
 //! `flink-k8s run`
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flink_k8s_client::job_jar::{EntryClass, EntryClassOrigin, InvalidJobJar, JobJar};
-use flink_k8s_client::rest_client::{FollowOptions, JarId, JarRun, JobEvent, JobState, RestClient};
+use flink_k8s_client::rest_client::{FollowOptions, JobEvent, JobState};
 use flink_k8s_core::job_id::JobId;
 use futures::StreamExt as _;
-use indicatif::{ProgressBar, ProgressStyle};
 
+use super::submission::Submission;
 use super::{interrupted, slots};
-use crate::args::{DynamicProperties, RunArguments};
+use crate::args::RunArguments;
 use crate::connection::{Place, Rest};
 use crate::observation::Observation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
-/// For how long a submission whose answer was lost is looked for and repeated.
-const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
-
-/// Uploads the jar, runs it, and follows the job to its end.
+/// Submits a job and follows it to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
-    check_jar(printer, &arguments.jar, arguments.class.as_deref())?;
-    let run = jar_run(&arguments).with_configuration(job_options(&arguments.reaching.dynamic));
+    let submission = Submission::checked(printer, &arguments).await?;
     let place = Place::open(printer, arguments.reaching.into_properties()).await?;
     let (rest, connection) = match place {
         Place::Given(rest) => (*rest, None),
@@ -34,18 +27,8 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
         }
     };
     let (name, flag) = (rest.name(), rest.flag());
-    let submission = async {
-        let jar = upload(printer, &rest, &arguments.jar).await?;
-        let submitted = rest
-            .client
-            .submit_jar(&jar, &run, SUBMIT_WITHIN)
-            .await
-            .map_err(|error| rest.explain(error));
-        forget(printer, &rest.client, &jar).await;
-        anyhow::Ok(submitted?.job_id)
-    };
     let job_id = tokio::select! {
-        job_id = submission => job_id?,
+        job_id = submission.submit(printer, &rest) => job_id?,
         () = interrupted() => {
             printer.talk(format!(
                 "interrupted before the job was seen to start; \
@@ -87,92 +70,6 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
             ));
             Ok(Outcome::Interrupted)
         }
-    }
-}
-
-/// Refuses what is no jar of a job before anything is asked of Kubernetes.
-fn check_jar(printer: &Printer, jar: &Path, class: Option<&str>) -> Result<(), InvalidJobJar> {
-    let class = JobJar::open(jar)?.entry_class(class)?;
-    if let Some(warning) = missing_class(jar, &class) {
-        printer.talk(warning);
-    }
-    Ok(())
-}
-
-/// A class that is not in the jar is no error: Flink may have it.
-fn missing_class(jar: &Path, class: &EntryClass) -> Option<String> {
-    let EntryClassOrigin::Elsewhere { similar } = &class.origin else {
-        return None;
-    };
-    let meant = if similar.is_empty() {
-        String::new()
-    } else {
-        format!(", which has {}", similar.join(", "))
-    };
-    Some(format!(
-        "warning: class {} is not in {}{meant}; the job starts only if Flink finds it elsewhere",
-        class.name,
-        jar.display()
-    ))
-}
-
-fn jar_run(arguments: &RunArguments) -> JarRun {
-    let mut run = JarRun::new().with_arguments(arguments.program_arguments.iter().cloned());
-    if let Some(class) = &arguments.class {
-        run = run.with_entry_class(class);
-    }
-    if let Some(parallelism) = arguments.parallelism {
-        run = run.with_parallelism(parallelism);
-    }
-    match &arguments.restore.from_savepoint {
-        Some(path) if arguments.restore.allow_non_restored_state => {
-            run.with_savepoint_dropping_unclaimed_state(path)
-        }
-        Some(path) => run.with_savepoint(path),
-        None => run,
-    }
-}
-
-/// What was typed for the job, and not to find and reach the cluster that runs it.
-fn job_options(dynamic: &DynamicProperties) -> BTreeMap<String, String> {
-    const OF_THE_CLIENT: [&str; 4] = ["kubernetes.", "flink-k8s.", "rest.", "security.ssl."];
-    let names_the_cluster = |key: &str| OF_THE_CLIENT.iter().any(|prefix| key.starts_with(prefix));
-    dynamic
-        .properties
-        .iter()
-        .filter(|(key, _)| !names_the_cluster(key))
-        .cloned()
-        .collect()
-}
-
-async fn upload(printer: &Printer, rest: &Rest, jar: &Path) -> anyhow::Result<JarId> {
-    let bar = if printer.is_watched() {
-        ProgressBar::new(0)
-    } else {
-        ProgressBar::hidden()
-    };
-    let style = "uploading {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    bar.set_style(ProgressStyle::with_template(style).context("the progress bar's template is wrong")?);
-    let moving = bar.clone();
-    let uploaded = rest
-        .client
-        .upload_jar(jar, move |progress| {
-            moving.set_length(progress.total);
-            moving.set_position(progress.sent);
-        })
-        .await;
-    bar.finish_and_clear();
-    let jar_id = uploaded.map_err(|error| rest.explain(error))?;
-    printer.talk(format!("uploaded {}", jar.display()));
-    Ok(jar_id)
-}
-
-/// The job has its own copy of the jar by now, so ours need not stay on the JobManager's disk.
-async fn forget(printer: &Printer, client: &RestClient, jar: &JarId) {
-    if let Err(error) = client.delete_jar(jar).await {
-        printer.talk(format!(
-            "warning: the uploaded copy {jar} stays on the JobManager: {error}"
-        ));
     }
 }
 
@@ -228,26 +125,4 @@ pub(super) async fn end(
     } else {
         Outcome::UserError
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_of_the_job_go_along_and_those_that_find_its_cluster_do_not() {
-        let property = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let dynamic = DynamicProperties {
-            properties: vec![
-                property("kubernetes.cluster-id", "orders"),
-                property("flink-k8s.flink-version", "2.3"),
-                property("rest.address", "gateway"),
-                property("security.ssl.rest.truststore-password", "hunter2"),
-                property("execution.runtime-mode", "STREAMING"),
-                property("execution.runtime-mode", "BATCH"),
-            ],
-        };
-        let expected = BTreeMap::from([property("execution.runtime-mode", "BATCH")]);
-        assert_eq!(job_options(&dynamic), expected, "the last one counts");
-    }
 }

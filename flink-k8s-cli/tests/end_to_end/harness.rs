@@ -103,6 +103,18 @@ impl Machine {
         &self.prepared.job_jar
     }
 
+    /// Runs a class of the jobs' jar on this machine to its end, with Flink on its class path; it must succeed.
+    pub(crate) fn java(&self, class: &str, arguments: &[&str]) {
+        let flink = self.prepared.flink_home.join("lib/*");
+        let class_path = [flink.as_path(), self.job_jar()];
+        let mut java = Command::new(self.prepared.java_home.join("bin/java"));
+        java.arg("-cp")
+            .arg(std::env::join_paths(class_path).unwrap())
+            .arg(class)
+            .args(arguments);
+        succeeded(&format!("java {class}"), &java.output().unwrap());
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         self.program("flink-k8s", arguments)
     }

@@ -102,3 +102,38 @@ async fn an_adaptive_job_of_any_version_grows_and_outlives_a_worker() {
     machine.must(&["session", "stop", "e2e"]);
     machine.end();
 }
+
+#[tokio::test]
+async fn a_job_graph_of_any_version_runs_with_its_jar_and_its_artifact() {
+    let Some(machine) = Machine::start() else { return };
+    machine.start_session(&[]);
+    let at = |name: &str| machine.scratch().join(name).display().to_string();
+    let (graph, original, copy) = (at("copy.graph"), at("original.txt"), at("copy.txt"));
+    fs::write(&original, TEXT).unwrap();
+    machine.java("examples.JobGraphFile", &[&graph, &original, &copy]);
+    let jar = machine.job_jar().display().to_string();
+    let artifact = format!("original={original}");
+    let run = [
+        "run",
+        CLUSTER,
+        "--job-graph",
+        &graph,
+        "--jar",
+        &jar,
+        "--artifact",
+        &artifact,
+    ];
+    let output = machine.flink_k8s(&run);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("FINISHED"), "{said}");
+    assert_eq!(fs::read_to_string(&copy).unwrap(), TEXT);
+
+    // The graph is of one job, which the cluster has now.
+    let said = machine.must_fail(1, &run);
+    assert!(said.contains("has already been submitted"), "{said}");
+    let listed = machine.must(&["list", "--all", CLUSTER, "--output", "json"]);
+    let jobs: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(jobs.as_array().unwrap().len(), 1, "{listed}");
+    machine.must(&["session", "stop", "e2e"]);
+    machine.end();
+}

@@ -24,7 +24,7 @@ impl RestClient {
     ///
     /// # Errors
     ///
-    /// As [`RestClient::run_jar`]; a transient one only after `within`.
+    /// As [`RestClient::run_jar`]; a transient one only after `within`, counted from the end of the first attempt.
     ///
     /// # Cancel safety
     ///
@@ -38,20 +38,36 @@ impl RestClient {
     ) -> Result<SubmittedJob, RestError> {
         let job_id = run.job_id().unwrap_or_else(|| JobId::from_bytes(rand::random()));
         let run = run.clone().with_job_id(&job_id);
-        let started = Instant::now();
+        let attempt = || self.run_jar(jar, &run);
+        self.submit_once(job_id, within, attempt, std::convert::identity)
+            .await
+    }
+
+    /// Repeats `attempt` until it succeeds, fails for good, or the cluster turns out to have the job.
+    pub(super) async fn submit_once<E: SubmissionError, F: Future<Output = Result<SubmittedJob, E>>>(
+        &self,
+        job_id: JobId,
+        within: Duration,
+        attempt: impl Fn() -> F,
+        failed: impl Fn(RestError) -> E,
+    ) -> Result<SubmittedJob, E> {
         let mut back_off = BackOff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut may_be_ours = false;
+        let mut started = None;
         loop {
-            let failure = match self.run_jar(jar, &run).await {
+            let failure = match attempt().await {
                 Ok(submitted) => return Ok(submitted),
-                Err(failure) if may_be_ours && is_duplicate(&failure) => return Ok(SubmittedJob { job_id }),
+                Err(failure) if may_be_ours && failure.rest().is_some_and(is_duplicate) => {
+                    return Ok(SubmittedJob { job_id });
+                }
                 Err(failure) => failure,
             };
             if !failure.is_transient() {
                 return Err(failure);
             }
+            let started = *started.get_or_insert_with(Instant::now);
             // Without a connection nothing was sent.
-            may_be_ours |= !matches!(failure, RestError::Connect { .. });
+            may_be_ours |= !matches!(failure.rest(), Some(RestError::Connect { .. }));
             loop {
                 let delay = back_off.next_delay();
                 if started.elapsed() + delay > within {
@@ -59,13 +75,33 @@ impl RestClient {
                 }
                 time::sleep(delay).await;
                 match self.job_state(&job_id).await {
-                    Ok(_) => return Ok(SubmittedJob { job_id }),
+                    // Before anything was sent, a job of this id is somebody else's.
+                    Ok(_) if may_be_ours => return Ok(SubmittedJob { job_id }),
+                    Ok(_) => break,
                     Err(error) if error.status() == Some(404) => break,
                     Err(error) if error.is_transient() => {}
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(failed(error)),
                 }
             }
         }
+    }
+}
+
+/// What is asked of an error before its submission is repeated.
+pub(super) trait SubmissionError {
+    /// Whether a repetition may succeed.
+    fn is_transient(&self) -> bool;
+    /// What Flink answered, if it is about that.
+    fn rest(&self) -> Option<&RestError>;
+}
+
+impl SubmissionError for RestError {
+    fn is_transient(&self) -> bool {
+        self.is_transient()
+    }
+
+    fn rest(&self) -> Option<&RestError> {
+        Some(self)
     }
 }
 

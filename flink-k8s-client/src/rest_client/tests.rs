@@ -1,4 +1,5 @@
 mod following;
+mod job_graphs;
 mod slots;
 mod snapshots;
 mod submitting;

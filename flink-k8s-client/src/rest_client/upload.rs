@@ -1,6 +1,7 @@
-//! Uploading a jar from disk in constant memory.
+//! Uploading files from disk in constant memory.
 
 use std::fs::Metadata;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,25 +116,20 @@ impl RestClient {
         path: &Path,
         mut progress: impl FnMut(UploadProgress) + Send + 'static,
     ) -> Result<JarId, UploadError> {
-        let unreadable = |source| UploadError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
         let file_name = jar_file_name(path)?;
-        let file = File::open(path).await.map_err(unreadable)?;
-        let total = jar_length(path, &file.metadata().await.map_err(unreadable)?)?;
-
-        let moved = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&moved);
-        // A file that grows meanwhile is sent as long as it was; one that shrinks breaks the request.
-        let chunks = ReaderStream::with_capacity(file.take(total), CHUNK_BYTES).inspect(move |chunk| {
-            if let Ok(chunk) = chunk {
-                let length = chunk.len() as u64;
-                let sent = counter.fetch_add(length, Ordering::Relaxed) + length;
-                progress(UploadProgress { sent, total });
+        let file = OpenFile::open(path).await.map_err(|problem| {
+            let path = path.to_owned();
+            match problem {
+                FileProblem::Unreadable(source) => UploadError::Unreadable { path, source },
+                FileProblem::NotAFile(what) => UploadError::NotAFile { path, what },
             }
+        })?;
+        let total = file.length();
+        let moved = Arc::new(AtomicU64::new(0));
+        let content = file.into_body(Arc::clone(&moved), move |sent| {
+            progress(UploadProgress { sent, total });
         });
-        let part = jar_part(reqwest::Body::wrap_stream(chunks), total, file_name);
+        let part = jar_part(content, total, file_name);
 
         let failed = |source| UploadError::Rest {
             path: path.to_owned(),
@@ -152,7 +148,7 @@ impl RestClient {
         };
         tokio::select! {
             answer = exchange => Ok(JarId::from_path(&answer.map_err(failed)?.filename)),
-            () = stalled(&moved) => {
+            () = stalled(&moved, total, STALL_LIMIT) => {
                 let sent = moved.load(Ordering::Relaxed);
                 Err(UploadError::Stalled { path: path.to_owned(), sent, total })
             }
@@ -166,10 +162,59 @@ fn jar_part(content: reqwest::Body, length: u64, file_name: String) -> Part {
         .expect("the content type is a constant that parses")
 }
 
-/// Returns when the count has not changed for [`STALL_LIMIT`].
-async fn stalled(moved: &AtomicU64) {
+/// A file that is going to be sent.
+pub(super) struct OpenFile {
+    file: File,
+    length: u64,
+}
+
+/// Why a file cannot be sent.
+pub(super) enum FileProblem {
+    Unreadable(io::Error),
+    /// What it is instead of a file with content.
+    NotAFile(&'static str),
+}
+
+impl OpenFile {
+    pub(super) async fn open(path: &Path) -> Result<Self, FileProblem> {
+        // Opening a pipe would wait for its other end.
+        let metadata = tokio::fs::metadata(path).await.map_err(FileProblem::Unreadable)?;
+        let length = content_length(&metadata)?;
+        let file = File::open(path).await.map_err(FileProblem::Unreadable)?;
+        Ok(Self { file, length })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) async fn into_std(self) -> std::fs::File {
+        self.file.into_std().await
+    }
+
+    /// The content, read while it is sent. Each chunk is added to `moved`, and `progress` called with the sum.
+    pub(super) fn into_body(
+        self,
+        moved: Arc<AtomicU64>,
+        mut progress: impl FnMut(u64) + Send + 'static,
+    ) -> reqwest::Body {
+        // A file that grows meanwhile is sent as long as it was; one that shrinks breaks the request.
+        let content = self.file.take(self.length);
+        let chunks = ReaderStream::with_capacity(content, CHUNK_BYTES).inspect(move |chunk| {
+            if let Ok(chunk) = chunk {
+                let length = chunk.len() as u64;
+                progress(moved.fetch_add(length, Ordering::Relaxed) + length);
+            }
+        });
+        reqwest::Body::wrap_stream(chunks)
+    }
+}
+
+/// Returns when the count has not changed for [`STALL_LIMIT`], or, once all of `total` is sent, when no answer has come
+/// for `answer_limit`.
+pub(super) async fn stalled(moved: &AtomicU64, total: u64, answer_limit: Duration) {
     let mut before = moved.load(Ordering::Relaxed);
-    loop {
+    while before < total {
         time::sleep(STALL_LIMIT).await;
         let now = moved.load(Ordering::Relaxed);
         if now == before {
@@ -177,6 +222,7 @@ async fn stalled(moved: &AtomicU64) {
         }
         before = now;
     }
+    time::sleep(answer_limit).await;
 }
 
 /// The name that the JobManager gets to see: what cannot stand in a header without tricks is replaced.
@@ -191,22 +237,22 @@ fn jar_file_name(path: &Path) -> Result<String, UploadError> {
             path: path.to_owned(),
         });
     }
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-+ ".contains(letter);
-    Ok(name
-        .chars()
-        .map(|letter| if plain(letter) { letter } else { '_' })
-        .collect())
+    Ok(plain_name(&name))
 }
 
-fn jar_length(path: &Path, metadata: &Metadata) -> Result<u64, UploadError> {
-    let what = match metadata {
+/// A name with what cannot stand in a header replaced.
+pub(super) fn plain_name(name: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-+ ".contains(letter);
+    name.chars()
+        .map(|letter| if plain(letter) { letter } else { '_' })
+        .collect()
+}
+
+fn content_length(metadata: &Metadata) -> Result<u64, FileProblem> {
+    Err(FileProblem::NotAFile(match metadata {
         directory if directory.is_dir() => "a directory",
         other if !other.is_file() => "not a regular file",
         empty if empty.len() == 0 => "empty",
         file => return Ok(file.len()),
-    };
-    Err(UploadError::NotAFile {
-        path: path.to_owned(),
-        what,
-    })
+    }))
 }
