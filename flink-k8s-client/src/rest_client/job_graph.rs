@@ -86,7 +86,7 @@ impl JobGraphSubmission {
         let file = OpenFile::open(&path)
             .await
             .map_err(|problem| refused(&path, problem))?;
-        let mut file = file.into_std().await;
+        let mut file = file.into_file();
         let found = tokio::task::spawn_blocking(move || serialized::job_id(&mut file)).await;
         let unreadable = |source| JobGraphError::Unreadable {
             path: path.clone(),

@@ -1,25 +1,25 @@
 //! Uploading files from disk in constant memory.
 
-use std::fs::Metadata;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt as _};
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 use tokio::time;
-use tokio_util::io::ReaderStream;
 
 use super::{JarId, RestClient, RestError, authorized, decode};
 
-/// How much of the file is in memory at a time.
+/// How much of a file is read at a time, and how many such chunks are read before they can be sent.
 const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNKS_AHEAD: usize = 2;
 /// An upload during which nothing moves for so long has failed.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// What file names must end in.
@@ -180,7 +180,10 @@ impl OpenFile {
         // Opening a pipe would wait for its other end.
         let metadata = tokio::fs::metadata(path).await.map_err(FileProblem::Unreadable)?;
         let length = content_length(&metadata)?;
-        let file = File::open(path).await.map_err(FileProblem::Unreadable)?;
+        let file = tokio::fs::File::open(path)
+            .await
+            .map_err(FileProblem::Unreadable)?;
+        let file = file.into_std().await;
         Ok(Self { file, length })
     }
 
@@ -188,8 +191,8 @@ impl OpenFile {
         self.length
     }
 
-    pub(super) async fn into_std(self) -> std::fs::File {
-        self.file.into_std().await
+    pub(super) fn into_file(self) -> File {
+        self.file
     }
 
     /// The content, read while it is sent. Each chunk is added to `moved`, and `progress` called with the sum.
@@ -200,7 +203,7 @@ impl OpenFile {
     ) -> reqwest::Body {
         // A file that grows meanwhile is sent as long as it was; one that shrinks breaks the request.
         let content = self.file.take(self.length);
-        let chunks = ReaderStream::with_capacity(content, CHUNK_BYTES).inspect(move |chunk| {
+        let chunks = read_ahead(content).inspect(move |chunk| {
             if let Ok(chunk) = chunk {
                 let length = chunk.len() as u64;
                 progress(moved.fetch_add(length, Ordering::Relaxed) + length);
@@ -208,6 +211,32 @@ impl OpenFile {
         });
         reqwest::Body::wrap_stream(chunks)
     }
+}
+
+/// The chunks of a file, of which the next ones are read while one is being sent: a thread reads until nobody takes
+/// them any more.
+fn read_ahead(mut content: io::Take<File>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let read = Read::by_ref(&mut content)
+                .take(CHUNK_BYTES as u64)
+                .read_to_end(&mut chunk);
+            let is_last = !matches!(read, Ok(length) if length > 0);
+            if read.is_ok() && is_last {
+                return;
+            }
+            let taken = sender.blocking_send(read.map(|_| chunk.into()));
+            if is_last || taken.is_err() {
+                return;
+            }
+        }
+    });
+    stream::unfold(receiver, async |mut receiver| {
+        let chunk = receiver.recv().await?;
+        Some((chunk, receiver))
+    })
 }
 
 /// Returns when the count has not changed for [`STALL_LIMIT`], or, once all of `total` is sent, when no answer has come
