@@ -127,6 +127,10 @@ impl KubeRsClient {
     /// # Errors
     ///
     /// See [`ReadError`]; its namespace is that of this client.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn list_clusters_everywhere(&self) -> Result<Vec<Deployment>, ReadError> {
         let everywhere = Request::new(Deployment::url_path(&(), None));
         let selector = format!("{}={}", labels::TYPE, labels::NATIVE_TYPE);

@@ -81,6 +81,10 @@ impl KubernetesClusterDescriptor {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn list(&self) -> Result<Vec<DeployedCluster>, ReadError> {
         let deployments = self.kube.list_clusters().await?;
         // A name that is no cluster-id cannot be passed to any other method either.

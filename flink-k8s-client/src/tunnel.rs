@@ -137,6 +137,10 @@ impl Tunnel {
     /// # Errors
     ///
     /// [`TunnelError::Listen`]; nothing else is tried before the first connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
     pub async fn to_job_manager(
         client: Client,
         namespace: Namespace,

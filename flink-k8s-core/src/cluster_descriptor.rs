@@ -39,6 +39,10 @@ pub trait ClusterDescriptor: Send + Sync {
     /// # Errors
     ///
     /// [`RetrieveError::NotFound`] when there is none of that name.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn retrieve(&self, cluster_id: &ClusterId) -> Result<DeployedCluster, RetrieveError>;
 
     /// Deletes the cluster's Deployment and, through it, everything that belongs to the cluster.
@@ -48,6 +52,10 @@ pub trait ClusterDescriptor: Send + Sync {
     /// # Errors
     ///
     /// [`KillError::NotFound`] when there is no cluster of that name.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the cluster may be deleted; calling again is harmless.
     async fn kill_cluster(&self, cluster_id: &ClusterId) -> Result<(), KillError>;
 }
 

@@ -57,6 +57,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn find_deployment(&self, cluster_id: &ClusterId) -> Result<Option<Deployment>, ReadError>;
 
     /// The object of this kind and name as data, to compare it with a manifest; `None` if there is none.
@@ -64,6 +68,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn find_object(&self, kind: ObjectKind, name: &str)
     -> Result<Option<serde_json::Value>, ReadError>;
 
@@ -72,6 +80,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn find_rest_service(&self, cluster_id: &ClusterId) -> Result<Option<Service>, ReadError>;
 
     /// The Deployments of all native Flink clusters in the namespace, whoever made them.
@@ -79,6 +91,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_clusters(&self) -> Result<Vec<Deployment>, ReadError>;
 
     /// Deletes the Deployment that has this uid, and through its owner references, in the background,
@@ -88,6 +104,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`DeleteError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the Deployment may be deleted; calling again is harmless.
     async fn delete_deployment(&self, cluster_id: &ClusterId, uid: &Uid) -> Result<(), DeleteError>;
 
     /// Writes these annotations of the Deployment that has this uid, beside those that it has. If it is gone, or
@@ -113,6 +133,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_cluster_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError>;
 
     /// The objects in the namespace that carry the labels of this cluster, with their owners: `ReplicaSets`, pods,
@@ -121,6 +145,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_labelled_objects(&self, cluster_id: &ClusterId) -> Result<Vec<FlinkObject>, ReadError>;
 
     /// Deletes an object of any kind that [`KubeClient::list_labelled_objects`] returns, if it still has the uid and,
@@ -141,6 +169,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_job_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError>;
 
     /// The TaskManager pods of this cluster.
@@ -148,6 +180,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_task_manager_pods(&self, cluster_id: &ClusterId) -> Result<Vec<Pod>, ReadError>;
 
     /// The last `lines` lines that the main container of this pod wrote; of its previous run if
@@ -156,6 +192,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn read_pod_log(&self, pod: &PodName, run: ContainerRun, lines: u32) -> Result<String, ReadError>;
 
     /// Creates a TaskManager pod and returns it as stored. One of that name which exists already and
@@ -178,6 +218,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`DeleteError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the pod may be deleted; calling again is harmless.
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
     /// Writes these annotations of the pod that has this name and uid, beside those that it has, and says whether there
@@ -202,6 +246,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn find_lease(&self, cluster_id: &ClusterId) -> Result<Option<Lease>, ReadError>;
 
     /// Creates a Lease and returns it as stored.
@@ -234,6 +282,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`DeleteError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the pod may be removed; calling again is harmless.
     async fn delete_pod_now(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
     /// Writes an Event about an object of a cluster. One of that name which exists already takes over the
@@ -260,6 +312,10 @@ pub trait KubeClient: Send + Sync {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     async fn list_events(&self) -> Result<Vec<Event>, ReadError> {
         Ok(Vec::new())
     }

@@ -68,6 +68,10 @@ impl Endpoint {
     /// # Errors
     ///
     /// When the operating system gives no port.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
     pub async fn bind() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -209,6 +209,10 @@ impl Runner {
     /// # Errors
     ///
     /// See [`RunnerError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the order may be carried out all the same.
     pub async fn thaw(&self, freeze: FreezeId) -> Result<(), RunnerError> {
         self.decide("thaw", freeze).await
     }
@@ -218,6 +222,10 @@ impl Runner {
     /// # Errors
     ///
     /// [`RunnerError::Conflict`] unless this very freeze still lasts; nothing happened to the JVM then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the order may be carried out all the same.
     pub async fn release(&self, freeze: FreezeId) -> Result<(), RunnerError> {
         self.decide("release", freeze).await
     }
@@ -227,6 +235,10 @@ impl Runner {
     /// # Errors
     ///
     /// See [`RunnerError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn state(&self) -> Result<RunnerState, RunnerError> {
         self.call(Method::GET, "state", None::<&()>).await
     }
@@ -236,6 +248,10 @@ impl Runner {
     /// # Errors
     ///
     /// [`RunnerError::Conflict`] when the spare became another TaskManager, or never was a spare.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the order may be carried out all the same.
     pub async fn assign(&self, assignment: &Assignment) -> Result<RunnerState, RunnerError> {
         self.call(Method::POST, "assign", Some(assignment)).await
     }

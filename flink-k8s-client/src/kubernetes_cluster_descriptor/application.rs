@@ -134,6 +134,10 @@ impl KubernetesClusterDescriptor {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn application_state(&self, cluster: &DeployedCluster) -> Result<ApplicationState, ReadError> {
         let found = self.kube.find_deployment(&cluster.cluster_id).await?;
         let ours = found.filter(|found| {

@@ -17,6 +17,10 @@ impl KubernetesClusterDescriptor {
     /// # Errors
     ///
     /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn remaining_objects(&self, cluster_id: &ClusterId) -> Result<Vec<ObjectReference>, ReadError> {
         let mut objects = self.kube.list_cluster_objects(cluster_id).await?;
         objects.retain(|object| !is_high_availability_data(object, cluster_id));

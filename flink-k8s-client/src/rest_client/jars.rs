@@ -158,6 +158,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn list_jars(&self) -> Result<Vec<Jar>, RestError> {
         let jars: Jars = self.get("jars").await?;
         Ok(jars.files)
@@ -196,6 +200,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the jar may be deleted.
     pub async fn delete_jar(&self, jar: &JarId) -> Result<(), RestError> {
         self.request(Method::DELETE, &format!("jars/{jar}"))
             .send::<Ignored>()

@@ -339,6 +339,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn list_jobs(&self) -> Result<Vec<JobSummary>, RestError> {
         let jobs: Jobs = self.get("jobs/overview").await?;
         Ok(jobs.jobs)
@@ -349,6 +353,10 @@ impl RestClient {
     /// # Errors
     ///
     /// [`RestError::Refused`] with status 404 when the JobManager does not know it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn job_details(&self, job_id: &JobId) -> Result<JobDetails, RestError> {
         self.get(&format!("jobs/{job_id}")).await
     }
@@ -358,6 +366,10 @@ impl RestClient {
     /// # Errors
     ///
     /// As [`RestClient::job_details`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn job_state(&self, job_id: &JobId) -> Result<JobState, RestError> {
         let answer: StatusAnswer = self.get(&format!("jobs/{job_id}/status")).await?;
         Ok(answer.status)
@@ -368,6 +380,10 @@ impl RestClient {
     /// # Errors
     ///
     /// As [`RestClient::job_details`]; status 409 when it ended already.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the job may be cancelled all the same. Repeating it is harmless.
     pub async fn cancel_job(&self, job_id: &JobId) -> Result<(), RestError> {
         let call = self.request(Method::PATCH, &format!("jobs/{job_id}"));
         call.map(|builder| builder.query(&[("mode", "cancel")]))
@@ -381,6 +397,10 @@ impl RestClient {
     /// # Errors
     ///
     /// As [`RestClient::job_details`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn job_result(&self, job_id: &JobId) -> Result<Option<JobResult>, RestError> {
         let answer: ResultAnswer = self.get(&format!("jobs/{job_id}/execution-result")).await?;
         let Some(result) = answer
@@ -408,6 +428,10 @@ impl RestClient {
     /// # Errors
     ///
     /// As [`RestClient::job_details`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn job_exceptions(&self, job_id: &JobId) -> Result<JobExceptions, RestError> {
         let call = self.request(Method::GET, &format!("jobs/{job_id}/exceptions"));
         let answer: ExceptionsAnswer = call

@@ -110,6 +110,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn overview(&self) -> Result<ClusterOverview, RestError> {
         self.get("overview").await
     }
@@ -127,6 +131,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn configuration(&self) -> Result<RestConfiguration, RestError> {
         self.get("config").await
     }
@@ -136,6 +144,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn task_managers(&self) -> Result<Vec<TaskManagerInfo>, RestError> {
         let list: TaskManagers = self.get("taskmanagers").await?;
         Ok(list.taskmanagers)
@@ -147,6 +159,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn is_program_running(&self) -> Result<bool, RestError> {
         let dump: ThreadDump = self.get("jobmanager/thread-dump").await?;
         let is_in_main = |thread: &Thread| thread.stringified_thread_info.contains(CALLER_OF_MAIN);
@@ -159,6 +175,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`]; after a transient one the cluster may be ending all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the cluster may end all the same. Repeating it is harmless.
     pub async fn shut_down_cluster(&self) -> Result<(), RestError> {
         self.request(Method::DELETE, "cluster")
             .send::<Ignored>()

@@ -40,6 +40,10 @@ impl RestClient {
     /// # Errors
     ///
     /// [`RestError::Refused`] with status 500 for jobs of other schedulers than the adaptive one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn resource_requirements(&self, job_id: &JobId) -> Result<ResourceRequirements, RestError> {
         let answer: BTreeMap<String, VertexRequirements> =
             self.get(&format!("jobs/{job_id}/resource-requirements")).await?;

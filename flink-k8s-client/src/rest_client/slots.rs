@@ -64,6 +64,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn task_manager(&self, id: &str) -> Result<Option<TaskManagerDetails>, RestError> {
         match self.get(&format!("taskmanagers/{id}")).await {
             Ok(details) => Ok(Some(details)),
@@ -77,6 +81,10 @@ impl RestClient {
     /// # Errors
     ///
     /// [`RestError::Refused`] with status 404 when the JobManager does not know the job or the vertex.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn vertex_task_managers(
         &self,
         job_id: &JobId,
@@ -98,6 +106,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn job_manager_settings(&self) -> Result<BTreeMap<String, String>, RestError> {
         let settings: Vec<Setting> = self.get("jobmanager/config").await?;
         Ok(settings

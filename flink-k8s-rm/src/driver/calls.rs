@@ -104,6 +104,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn status(&self) -> Result<Status, ResourceManagerEnded> {
         self.ask(|reply| Call::Status { reply }).await
     }
@@ -113,6 +117,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn ping(&self) -> Result<(), ResourceManagerEnded> {
         self.ask(|reply| Call::Ping { reply }).await
     }
@@ -128,6 +136,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn worker_facts(&self) -> Result<Option<Vec<WorkerFacts>>, ResourceManagerEnded> {
         self.ask(|reply| Call::Facts { reply }).await
     }
@@ -137,6 +149,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// See [`RequestWorkerError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the worker may be requested; requesting it once more is refused then.
     pub async fn request_worker(&self, request: WorkerRequest) -> Result<(), RequestWorkerError> {
         let name = request.name.clone();
         let answer = self.post(Arc::new(request), None).await?;
@@ -150,6 +166,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the worker may be released. Repeating it is harmless.
     pub async fn release_worker(&self, name: PodName) -> Result<bool, ResourceManagerEnded> {
         self.ask(|reply| Call::Release { name, reply }).await
     }
@@ -166,6 +186,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
     pub async fn may_act(&self) -> Result<bool, ResourceManagerEnded> {
         self.ask(|reply| Call::MayAct { reply }).await
     }
@@ -177,6 +201,10 @@ impl ResourceManagerHandle {
     /// # Errors
     ///
     /// [`ResourceManagerEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the claim may be made.
     pub async fn claim_lead(&self) -> Result<(), ResourceManagerEnded> {
         self.ask(|reply| Call::ClaimLead { reply }).await
     }

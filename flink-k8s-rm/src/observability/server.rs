@@ -81,6 +81,10 @@ impl StatusServer {
     /// # Errors
     ///
     /// [`BindStatusServerError`] names the port and its option.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
     pub async fn bind(port: u16) -> Result<Self, BindStatusServerError> {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let listener = TcpListener::bind(address)
