@@ -26,6 +26,8 @@ mod jobs;
 mod outage;
 #[path = "end_to_end/processes.rs"]
 mod processes;
+#[path = "end_to_end/removal.rs"]
+mod removal;
 #[path = "end_to_end/resources.rs"]
 mod resources;
 #[path = "end_to_end/rest_demand.rs"]
