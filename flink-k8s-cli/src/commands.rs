@@ -9,6 +9,7 @@ pub(crate) mod dry_run;
 pub(crate) mod explain;
 pub(crate) mod gc;
 pub(crate) mod job;
+pub(crate) mod job_metrics;
 pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;
 pub(crate) mod list;

@@ -65,6 +65,12 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Job(JobCommand::Exceptions(arguments)) => {
             commands::job::exceptions(&printer, arguments).await
         }
+        Command::Job(JobCommand::Accumulators(arguments)) => {
+            commands::job_metrics::accumulators(&printer, arguments).await
+        }
+        Command::Job(JobCommand::Metrics(arguments)) => {
+            commands::job_metrics::metrics(&printer, arguments).await
+        }
         Command::Job(JobCommand::Wait(arguments)) => commands::job::wait(&printer, arguments).await,
         Command::Job(JobCommand::Rescale(arguments)) => commands::job::rescale(&printer, arguments).await,
         Command::Config(ConfigCommand::Check(arguments)) => {

@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use wiremock::matchers::{method, path, path_regex};
+use wiremock::matchers::{method, path, path_regex, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const JOB: &str = "8099c1d8e3a2b4f50617283940a1b2c3";
@@ -75,6 +75,62 @@ async fn commands_about_jobs_need_no_kubernetes_where_the_endpoint_is_given() {
     let waited = flink_k8s(&[&["job", "wait", JOB], &address[..]].concat()).await;
     assert_eq!(waited.code, Some(0), "{}", waited.said);
     assert_eq!(waited.said.trim(), format!("job {JOB} is FINISHED"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_job_counts_is_shown() {
+    let server = gateway().await;
+    let url = format!("{}/orders", server.uri());
+    let at = |path: &str| format!("/orders/v1/jobs/{JOB}{path}");
+    let accumulator = json!({"name": "lines", "type": "LongCounter", "value": "42"});
+    let accumulators = json!({"user-task-accumulators": [accumulator]});
+    serve(&server, "GET", &at("/accumulators"), accumulators).await;
+    let shown = flink_k8s(&["job", "accumulators", JOB, "--rest-url", &url]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.said);
+    assert!(
+        shown.printed.contains("lines   LongCounter   42"),
+        "{}",
+        shown.printed
+    );
+
+    let vertex = json!({"id": "bc76", "name": "words", "parallelism": 1, "status": "FINISHED"});
+    let details = json!({
+        "jid": JOB, "name": "words", "state": "FINISHED", "start-time": 1, "end-time": 2, "duration": 1,
+        "vertices": [vertex],
+    });
+    serve(&server, "GET", &at(""), details).await;
+    Mock::given(method("GET"))
+        .and(path(at("/vertices/bc76/metrics")))
+        .and(query_param("get", "0.numRecordsIn"))
+        .respond_with(
+            ResponseTemplate::new(200).set_body_json(json!([{"id": "0.numRecordsIn", "value": "7"}])),
+        )
+        .with_priority(1)
+        .mount(&server)
+        .await;
+    let names = json!([{"id": "0.numRecordsIn"}, {"id": "0.numBytesIn"}]);
+    serve(&server, "GET", &at("/vertices/bc76/metrics"), names).await;
+    let metrics = [
+        "job",
+        "metrics",
+        JOB,
+        "Records",
+        "--rest-url",
+        &url,
+        "--output",
+        "json",
+        "--vertex",
+    ];
+    let shown = flink_k8s(&[&metrics[..], &["bc76"]].concat()).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.said);
+    assert_eq!(shown.printed.trim(), r#"{"0.numRecordsIn":"7"}"#);
+    let unknown = flink_k8s(&[&metrics[..], &["bc77"]].concat()).await;
+    assert_eq!(unknown.code, Some(1), "{}", unknown.said);
+    assert!(
+        unknown.said.contains("has no vertex bc77; it has bc76"),
+        "{}",
+        unknown.said
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

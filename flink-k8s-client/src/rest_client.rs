@@ -6,6 +6,7 @@ mod follow;
 mod jars;
 mod job_graph;
 mod jobs;
+mod metrics;
 mod overview;
 mod requirements;
 mod slots;
@@ -32,6 +33,7 @@ pub use jobs::{
     ApplicationStatus, ExceptionEntry, FailureCause, JobDetails, JobExceptions, JobResult, JobState,
     JobSummary, JobType, JobVertex,
 };
+pub use metrics::{Accumulator, Metric, MetricScope};
 pub use overview::{ClusterOverview, NotReady, RestConfiguration, TaskManagerInfo};
 pub use requirements::{ParallelismBounds, ResourceRequirements};
 pub use slots::{AllocatedSlot, TaskManagerDetails};

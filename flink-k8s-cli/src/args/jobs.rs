@@ -15,6 +15,10 @@ pub(crate) enum JobCommand {
     Status(JobStatusArguments),
     /// Show the latest failures of a job, newest first
     Exceptions(JobStatusArguments),
+    /// Show the accumulators that a job's program keeps
+    Accumulators(JobStatusArguments),
+    /// Show metrics of a job, or of one of its vertices
+    Metrics(MetricsArguments),
     /// Wait until a job has ended; the exit code is 0 if it finished and 1 if not
     Wait(JobArguments),
     /// Change the parallelism of a running job of the adaptive scheduler
@@ -33,6 +37,21 @@ pub(crate) struct JobArguments {
 pub(crate) struct JobStatusArguments {
     #[command(flatten)]
     pub(crate) job: JobArguments,
+    /// Print the result as a table or as JSON
+    #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MetricsArguments {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Only metrics whose name contains this, such as numRecordsIn; may be repeated
+    #[arg(value_name = "TEXT")]
+    pub(crate) names: Vec<String>,
+    /// The metrics of this vertex, each name beginning with the number of the subtask; `flink-k8s job status` shows vertices
+    #[arg(long, value_name = "ID")]
+    pub(crate) vertex: Option<String>,
     /// Print the result as a table or as JSON
     #[arg(long, short, value_enum, default_value_t = OutputFormat::Table)]
     pub(crate) output: OutputFormat,

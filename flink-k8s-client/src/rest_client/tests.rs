@@ -1,5 +1,6 @@
 mod following;
 mod job_graphs;
+mod measuring;
 mod slots;
 mod snapshots;
 mod submitting;
