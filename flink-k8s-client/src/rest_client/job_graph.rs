@@ -78,6 +78,10 @@ impl JobGraphSubmission {
     /// # Errors
     ///
     /// [`JobGraphError::Unreadable`], [`JobGraphError::NotAFile`] and [`JobGraphError::NotAJobGraph`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only reads.
     pub async fn job_id(&self) -> Result<JobId, JobGraphError> {
         if let Some(job_id) = self.job_id {
             return Ok(job_id);

@@ -59,6 +59,10 @@ impl RestClient {
     /// # Errors
     ///
     /// [`RestError::Refused`] with status 404 when the JobManager does not know the job.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only asks.
     pub async fn accumulators(&self, job_id: &JobId) -> Result<Vec<Accumulator>, RestError> {
         let answer: AccumulatorsAnswer = self.get(&format!("jobs/{job_id}/accumulators")).await?;
         Ok(answer.user_task_accumulators)
@@ -70,6 +74,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`]. For a job or a vertex that the JobManager does not know the list is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only asks.
     pub async fn metric_names(
         &self,
         job_id: &JobId,
@@ -86,6 +94,10 @@ impl RestClient {
     /// # Errors
     ///
     /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only asks.
     pub async fn metrics(
         &self,
         job_id: &JobId,
