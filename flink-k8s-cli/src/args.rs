@@ -259,6 +259,9 @@ pub(crate) struct RunArguments {
     /// Return as soon as the job is submitted, and print its id
     #[arg(short, long)]
     pub(crate) detached: bool,
+    /// Cancel the job when Ctrl-C ends the waiting for it (execution.shutdown-on-attached-exit; also -sae)
+    #[arg(long, visible_alias = "shutdownOnAttachedExit", conflicts_with = "detached")]
+    pub(crate) shutdown_on_attached_exit: bool,
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
     #[command(flatten)]

@@ -125,7 +125,12 @@ impl Connection {
 /// Where commands about jobs find the cluster.
 pub(crate) enum Place {
     /// At the REST endpoint that the user gave; nothing is asked of Kubernetes.
-    Given(Box<Rest>),
+    Given {
+        /// The endpoint.
+        rest: Box<Rest>,
+        /// File, then command line.
+        configuration: FlinkConfiguration,
+    },
     /// In Kubernetes, by its name.
     Kubernetes(Box<Connection>),
 }
@@ -136,7 +141,10 @@ impl Place {
         let environment = ClientEnvironment::from_process();
         let configuration = effective_configuration::load(printer, &environment, dynamic).await?;
         Ok(match RestAccess::given(&configuration)? {
-            Some(access) => Self::Given(Box::new(Rest::new(None, access))),
+            Some(access) => Self::Given {
+                rest: Box::new(Rest::new(None, access)),
+                configuration,
+            },
             None => Self::Kubernetes(Box::new(Connection::with(environment, configuration).await?)),
         })
     }
@@ -164,7 +172,7 @@ impl Rest {
     /// The REST endpoint that the user gave, or else that of the cluster that the configuration names.
     pub(crate) async fn open(printer: &Printer, reaching: ReachingProperties) -> anyhow::Result<Self> {
         match Place::open(printer, reaching.into_properties()).await? {
-            Place::Given(rest) => Ok(*rest),
+            Place::Given { rest, .. } => Ok(*rest),
             Place::Kubernetes(connection) => connection.rest(&connection.cluster_id(None)?).await,
         }
     }

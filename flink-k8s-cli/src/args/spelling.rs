@@ -4,7 +4,10 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-/// Rewrites `-jc CLASS` to `--job-classname CLASS` and `--on-finish keep-for 10min` to one word, in front of the first
+/// What Flink's users write as `-sae`.
+const SHUTDOWN_ON_ATTACHED_EXIT: &str = "shutdown-on-attached-exit";
+
+/// Rewrites `-sae` to `--shutdown-on-attached-exit`, `-jc CLASS` to `--job-classname CLASS` and `--on-finish keep-for 10min` to one word, in front of the first
 /// argument without a dash: what follows belongs to the job. A `--` there says that no jar follows, where the command
 /// could do without one.
 pub(crate) fn understood(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -21,6 +24,13 @@ pub(crate) fn understood(command: &Command, arguments: impl IntoIterator<Item = 
             } else {
                 understood.push(attached.into());
             }
+            continue;
+        }
+        let has_switch = command
+            .get_arguments()
+            .any(|known| known.get_long() == Some(SHUTDOWN_ON_ATTACHED_EXIT));
+        if text == "-sae" && has_switch {
+            understood.push(format!("--{SHUTDOWN_ON_ATTACHED_EXIT}").into());
             continue;
         }
         if !text.starts_with('-') {

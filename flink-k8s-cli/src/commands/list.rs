@@ -25,7 +25,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) async fn run(printer: &Printer, arguments: ListArguments) -> anyhow::Result<Outcome> {
     let place = Place::open(printer, arguments.reaching.clone().into_properties()).await?;
     let rest = match place {
-        Place::Given(rest) => *rest,
+        Place::Given { rest, .. } => *rest,
         Place::Kubernetes(connection) => {
             let named = connection.configuration.find(&kubernetes_options::CLUSTER_ID)?;
             if arguments.all_namespaces || named.is_none() {

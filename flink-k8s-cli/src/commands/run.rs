@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flink_k8s_client::rest_client::{FollowOptions, JobEvent, JobState};
+use flink_k8s_client::rest_client::{FollowOptions, JobEvent, JobState, RestError};
+use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue, deployment_options};
 use flink_k8s_core::job_id::JobId;
 use futures::StreamExt as _;
 
@@ -15,21 +16,32 @@ use crate::observation::Observation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
+/// How long a job that is cancelled because its user left may take to end, before nobody waits for it.
+const CANCEL_WITHIN: Duration = Duration::from_secs(30);
+
 /// Submits a job and follows it to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
     let submission = Submission::checked(printer, &arguments).await?;
     let place = Place::open(printer, arguments.reaching.into_properties()).await?;
-    let (rest, connection) = match place {
-        Place::Given(rest) => (*rest, None),
+    let (rest, connection, on_exit) = match place {
+        Place::Given { rest, configuration } => (
+            *rest,
+            None,
+            OnExit::of(arguments.shutdown_on_attached_exit, &configuration)?,
+        ),
         Place::Kubernetes(connection) => {
             let rest = connection.rest(&connection.cluster_id(None)?).await?;
-            (rest, Some(connection))
+            let on_exit = OnExit::of(arguments.shutdown_on_attached_exit, &connection.configuration)?;
+            (rest, Some(connection), on_exit)
         }
     };
     let (name, flag) = (rest.name(), rest.flag());
+    // One for the whole command: what is pressed between two waits must not be lost.
+    let interruption = interrupted();
+    tokio::pin!(interruption);
     let job_id = tokio::select! {
         job_id = submission.submit(printer, &rest) => job_id?,
-        () = interrupted() => {
+        () = &mut interruption => {
             printer.talk(format!(
                 "interrupted before the job was seen to start; \
                  `flink-k8s list {flag}` shows whether it did"
@@ -62,14 +74,56 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
             ));
             Ok(Outcome::UserError)
         }
-        state = follow(printer, &rest, job_id, FollowOptions::new()) => end(printer, &rest, job_id, &state?).await,
-        () = interrupted() => {
-            printer.talk(format!(
-                "interrupted; job {job_id} goes on: \
-                 `flink-k8s cancel {flag} {job_id}` ends it"
-            ));
+        state = follow(printer, &rest, job_id, FollowOptions::new().of_submitted_job()) => end(printer, &rest, job_id, &state?).await,
+        () = &mut interruption => {
+            match on_exit {
+                OnExit::Cancel => cancel(printer, &rest, job_id).await,
+                OnExit::Leave => printer.talk(format!(
+                    "interrupted; job {job_id} goes on: `flink-k8s cancel {flag} {job_id}` ends it"
+                )),
+            }
             Ok(Outcome::Interrupted)
         }
+    }
+}
+
+/// What becomes of the job when its user has enough of waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnExit {
+    /// It goes on.
+    Leave,
+    /// It is cancelled.
+    Cancel,
+}
+
+impl OnExit {
+    /// A flag, or else `execution.shutdown-on-attached-exit`, which means the job also with Flink's own client.
+    fn of(is_asked_for: bool, configuration: &FlinkConfiguration) -> Result<Self, InvalidOptionValue> {
+        let cancels = is_asked_for || configuration.get(&deployment_options::SHUTDOWN_ON_ATTACHED_EXIT)?;
+        Ok(if cancels { Self::Cancel } else { Self::Leave })
+    }
+}
+
+/// Cancels the job and waits a little for its end; a second Ctrl-C ends the waiting.
+async fn cancel(printer: &Printer, rest: &Rest, job_id: JobId) {
+    printer.talk(format!("interrupted; job {job_id} is being cancelled ..."));
+    let cancelling = async {
+        let refused = |error: RestError| rest.explain(error);
+        rest.client.cancel_job(&job_id).await.map_err(refused)?;
+        let state = rest.client.wait_for_job(job_id, FollowOptions::new()).await;
+        anyhow::Ok(state.map_err(|error| rest.explain(error))?)
+    };
+    let flag = rest.flag();
+    let goes_on = format!("`flink-k8s job wait {flag} {job_id}` shows when it has ended");
+    tokio::select! {
+        ended = tokio::time::timeout(CANCEL_WITHIN, cancelling) => match ended {
+            Ok(Ok(state)) => printer.talk(format!("job {job_id} is {state}")),
+            Ok(Err(error)) => printer.talk(format!(
+                "warning: job {job_id} may go on: {error:#}; `flink-k8s cancel {flag} {job_id}` ends it"
+            )),
+            Err(_) => printer.talk(goes_on),
+        },
+        () = interrupted() => printer.talk(goes_on),
     }
 }
 

@@ -27,7 +27,18 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FollowOptions {
     outage_limit: Duration,
-    awaits_submission: bool,
+    unknown: Unknown,
+}
+
+/// What it means that the cluster does not know the job before it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// There is no such job.
+    NeverWas,
+    /// The program of an application has not submitted it yet.
+    NotYet,
+    /// It was submitted, so a JobManager that started again has not recovered it yet.
+    Recovering,
 }
 
 impl FollowOptions {
@@ -35,14 +46,22 @@ impl FollowOptions {
     pub fn new() -> Self {
         Self {
             outage_limit: DEFAULT_OUTAGE_LIMIT,
-            awaits_submission: false,
+            unknown: Unknown::NeverWas,
         }
     }
 
     /// Waits for a job that the cluster does not know yet: the program of an application submits it when it is ready.
     #[must_use]
     pub fn awaiting_submission(mut self) -> Self {
-        self.awaits_submission = true;
+        self.unknown = Unknown::NotYet;
+        self
+    }
+
+    /// The cluster is known to have taken the job: a JobManager that does not know it may be recovering it, and is given
+    /// a minute, as for a job that was seen.
+    #[must_use]
+    pub fn of_submitted_job(mut self) -> Self {
+        self.unknown = Unknown::Recovering;
         self
     }
 
@@ -227,12 +246,12 @@ impl Follower {
     fn failed(&mut self, failure: RestError) -> Result<Option<JobEvent>, FollowError> {
         let job_id = self.job_id;
         let unknown = failure.status() == Some(404);
-        if unknown && self.state.is_none() && self.options.awaits_submission {
+        if unknown && self.state.is_none() && self.options.unknown == Unknown::NotYet {
             self.poll.reset();
             let was_away = self.trouble.take().is_some();
             return Ok(was_away.then_some(JobEvent::Reachable));
         }
-        if unknown && self.state.is_none() {
+        if unknown && self.state.is_none() && self.options.unknown == Unknown::NeverWas {
             return Err(FollowError::NotFound {
                 job_id,
                 source: failure,

@@ -103,6 +103,26 @@ async fn a_job_that_a_program_is_yet_to_submit_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_submitted_may_be_unknown_while_the_next_leader_recovers_it() {
+    let answers = vec![
+        (unknown(), 2),
+        (leaderless(), 1),
+        (unknown(), 1),
+        (state("FINISHED"), 1),
+    ];
+    let (_server, rest) = answering(answers).await;
+    let (seen, error) = events(&rest, FollowOptions::new().of_submitted_job()).await;
+    assert!(error.is_none());
+    assert_eq!(seen, ["unreachable", "reachable", "FINISHED"]);
+    let (_server, rest) = answering(vec![(unknown(), 1)]).await;
+    let impatient = FollowOptions::new()
+        .of_submitted_job()
+        .with_outage_limit(Duration::ZERO);
+    let (_, error) = events(&rest, impatient).await;
+    assert!(matches!(error, Some(FollowError::Lost { .. })), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_job_that_is_gone_for_good_is_lost() {
     let (_server, rest) = answering(vec![(state("RUNNING"), 1), (unknown(), 1)]).await;
     let (seen, error) = events(&rest, FollowOptions::new().with_outage_limit(Duration::ZERO)).await;
