@@ -36,6 +36,8 @@ mod rest_demand;
 mod running_job;
 #[path = "end_to_end/spares.rs"]
 mod spares;
+#[path = "end_to_end/stock_image.rs"]
+mod stock_image;
 #[path = "end_to_end/two_job_managers.rs"]
 mod two_job_managers;
 #[path = "end_to_end/versions.rs"]

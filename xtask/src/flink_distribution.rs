@@ -1,6 +1,7 @@
-//! A Flink distribution: the user's own in `FLINK_HOME`, or the one in the Python package
-//! `apache-flink-libraries`.
+//! A Flink distribution: the user's own in `FLINK_HOME`, or the one in the Python packages
+//! `apache-flink-libraries`, which has the jars, and `apache-flink`, which has the scripts.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -22,6 +23,11 @@ const CONFIGURATION_FILES: [(&str, &str); 2] = [
         include_str!("../../flink-k8s-client/stock/log4j-console.properties"),
     ),
 ];
+
+/// The directory of the scripts, in the package and in Flink's home.
+const SCRIPTS: &str = "bin";
+/// A script without which there is no Flink on Kubernetes.
+const LAST_SCRIPT: &str = "kubernetes-taskmanager.sh";
 
 /// An unpacked Flink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +117,7 @@ impl FlinkDistribution {
         let make = async |workshop: &Path| {
             let root = match package.format {
                 Format::SourceArchive => "deps",
-                Format::Wheel => "pyflink",
+                Format::Wheel | Format::WheelOfAnotherMachine => "pyflink",
             };
             let selection = Selection {
                 root,
@@ -124,6 +130,18 @@ impl FlinkDistribution {
         let home = cache.entry(&name, is_complete, terminal, interrupt, make).await?;
         let configuration_directory = home.join("conf");
         write_configuration(&configuration_directory)?;
+        let package = scripts_of(wanted);
+        let make = async |workshop: &Path| {
+            let selection = Selection {
+                root: "pyflink",
+                only: &["bin", "conf"],
+            };
+            package.fetch(workshop, selection, terminal, interrupt).await
+        };
+        let is_complete = |entry: &Path| entry.join(SCRIPTS).join(LAST_SCRIPT).exists();
+        let name = format!("flink-scripts-{}", package.version);
+        let scripts = cache.entry(&name, is_complete, terminal, interrupt, make).await?;
+        place_scripts(&scripts.join(SCRIPTS), &home.join(SCRIPTS))?;
         Ok(Self {
             version: version_of(&home)?,
             configuration_directory,
@@ -144,6 +162,31 @@ fn write_configuration(directory: &Path) -> anyhow::Result<()> {
         }
         let file = tempfile::NamedTempFile::new_in(directory).with_context(cannot)?;
         std::fs::write(file.path(), content).with_context(cannot)?;
+        file.persist(&path).with_context(cannot)?;
+    }
+    Ok(())
+}
+
+/// Copies the scripts that are not there yet. Others may be running them, so each one comes as a whole.
+fn place_scripts(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let cannot = || {
+        format!(
+            "cannot copy Flink's scripts from {} to {}",
+            from.display(),
+            to.display()
+        )
+    };
+    std::fs::create_dir_all(to).with_context(cannot)?;
+    for script in std::fs::read_dir(from).with_context(cannot)? {
+        let script = script.with_context(cannot)?;
+        let path = to.join(script.file_name());
+        if path.exists() {
+            continue;
+        }
+        let file = tempfile::NamedTempFile::new_in(to).with_context(cannot)?;
+        std::fs::copy(script.path(), file.path()).with_context(cannot)?;
+        let everybody = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(file.path(), everybody).with_context(cannot)?;
         file.persist(&path).with_context(cannot)?;
     }
     Ok(())
@@ -216,6 +259,39 @@ fn package_of(version: FlinkVersion) -> PythonPackage {
     }
 }
 
+/// The package with the scripts of a version.
+fn scripts_of(version: FlinkVersion) -> PythonPackage {
+    let (version, size, sha256) = match version {
+        FlinkVersion::V1_20 => (
+            "1.20.5",
+            2_783_842,
+            "6e8ec098a7c06ea34d01fd540e81d44703a90e3bda74052dcbcbb7db5253c10f",
+        ),
+        FlinkVersion::V2_2 => (
+            "2.2.1",
+            2_819_851,
+            "a7e0e06e6e2a788b1e0c4f6225efe6a9bdcb6463db77080b99620c36c076cbab",
+        ),
+        FlinkVersion::V2_3 => (
+            "2.3.0",
+            2_838_429,
+            "0e5f612704de1610b153e919c0564b62ad513cddfcf4960f5a021658cdf41a13",
+        ),
+        _ => (
+            "2.1.3",
+            2_795_217,
+            "88a6d7443297102f63f7d575367b6710912dcb4283a04f9141f83e54a1e25f09",
+        ),
+    };
+    PythonPackage {
+        name: "apache-flink",
+        version,
+        format: Format::WheelOfAnotherMachine,
+        size,
+        sha256,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,9 +306,14 @@ mod tests {
     #[test]
     fn there_is_a_package_for_each_supported_version() {
         for version in FlinkVersion::ALL {
-            let package = package_of(version);
+            let (package, scripts) = (package_of(version), scripts_of(version));
             assert_eq!(package.version.parse(), Ok(version));
-            assert_eq!(package.sha256.len(), 64);
+            assert_eq!(scripts.version, package.version, "scripts for the jars");
+            assert!(
+                [package, scripts]
+                    .iter()
+                    .all(|package| package.sha256.len() == 64)
+            );
         }
     }
 
@@ -268,6 +349,20 @@ mod tests {
             let error = FlinkDistribution::of_user(home.path(), FlinkVersion::V2_1, &cache).unwrap_err();
             assert!(error.to_string().ends_with(reason), "{error:#}");
         }
+    }
+
+    #[test]
+    fn scripts_are_executable_and_those_that_are_there_are_left_alone() {
+        let (package, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for script in ["flink", LAST_SCRIPT] {
+            std::fs::write(package.path().join(script), "new").unwrap();
+        }
+        let (present, bin) = (home.path().join("bin/flink"), home.path().join("bin"));
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(&present, "own").unwrap();
+        place_scripts(package.path(), &bin).unwrap();
+        assert_eq!(std::fs::read_to_string(present).unwrap(), "own");
+        assert!(crate::program::is_executable(&bin.join(LAST_SCRIPT)));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) enum Format {
     SourceArchive,
     /// `.whl`, a zip file.
     Wheel,
+    /// A wheel with machine code, of which only the text files are wanted: the same one on every machine.
+    WheelOfAnotherMachine,
 }
 
 /// Where the files of an archive go.
@@ -72,7 +74,7 @@ impl PythonPackage {
         self.verify(&archive, interrupt).await?;
         let unpacked = match self.format {
             Format::SourceArchive => unpack_tar(&archive, &target, self, selection, interrupt).await,
-            Format::Wheel => {
+            Format::Wheel | Format::WheelOfAnotherMachine => {
                 let (to, interrupt) = (target.clone(), interrupt.clone());
                 let (root, only) = (
                     selection.root.to_owned(),
@@ -102,9 +104,17 @@ impl PythonPackage {
             std::fs::create_dir(directory)
                 .with_context(|| format!("cannot create {}", directory.display()))?;
         }
-        let format = match self.format {
-            Format::SourceArchive => ["--no-binary", self.name],
-            Format::Wheel => ["--only-binary", self.name],
+        let format: &[&str] = match self.format {
+            Format::SourceArchive => &["--no-binary", self.name],
+            Format::Wheel => &["--only-binary", self.name],
+            Format::WheelOfAnotherMachine => &[
+                "--only-binary",
+                ":all:",
+                "--python-version",
+                "3.11",
+                "--platform",
+                "manylinux1_x86_64",
+            ],
         };
         let command = pip
             .args([

@@ -93,6 +93,38 @@ fn texts_and<'a>(words: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[tokio::test]
+async fn an_application_in_a_stock_image_of_any_version_gets_its_workers_from_flink() {
+    let Some(machine) = Machine::start() else { return };
+    let options = image_with_the_jar(&machine);
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, TEXT.repeat(40)).unwrap();
+    let words = texts(
+        &options,
+        &["-Dflink-k8s.resource-manager=flink", "--detached", JAR],
+    );
+    let program = ["--input", path(&input), "--output", path(&output)];
+    machine.must(&texts_and(
+        &["application", "start"],
+        &texts_and(&words, &program),
+    ));
+    machine
+        .eventually(
+            "Flink removes the cluster when the program has ended",
+            async || {
+                let listed = machine.must(&["application", "list", "--output", "json"]);
+                let pods = machine.kubectl(&["get", "pods", "-o", "name"]);
+                (listed.trim() == "[]" && pods.is_empty()).then_some(())
+            },
+        )
+        .await;
+    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    machine.end();
+}
+
+#[tokio::test]
 async fn program_arguments_reach_the_program_byte_for_byte() {
     const AWKWARD: [&str; 22] = [
         "a b",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -182,6 +183,35 @@ impl Machine {
         let output = kubectl.output().unwrap();
         succeeded(&format!("kubectl {}", arguments.join(" ")), &output);
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a script of Flink's own with these arguments and this standard input, on this machine, to its end.
+    pub(crate) fn upstream(&self, script: &str, arguments: &[&str], input: &str) -> Output {
+        let home = &self.prepared.flink_home;
+        let path = home.join("bin").join(script);
+        assert!(
+            path.exists(),
+            "{} is missing: a Flink with its scripts is needed",
+            path.display()
+        );
+        let mut program = Command::new(path);
+        program
+            .args(arguments)
+            .env("KUBECONFIG", self.state().join("kubeconfig"))
+            .env("HOME", self.directory.path())
+            .env("JAVA_HOME", &self.prepared.java_home)
+            .env("FLINK_HOME", home)
+            .env_remove("FLINK_CONF_DIR")
+            .env("FLINK_LOG_DIR", self.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = program.spawn().unwrap();
+        let mut stdin = running.stdin.take().unwrap();
+        // Whoever reads no input may be gone before it is written.
+        drop(stdin.write_all(input.as_bytes()));
+        drop(stdin);
+        running.wait_with_output().unwrap()
     }
 
     /// Starts `flink-k8s run` of the word count, with this time for each line.
