@@ -14,6 +14,8 @@
 mod applications;
 #[path = "end_to_end/chain.rs"]
 mod chain;
+#[path = "end_to_end/diagnosis.rs"]
+mod diagnosis;
 #[path = "end_to_end/faults.rs"]
 mod faults;
 #[path = "end_to_end/harness.rs"]
