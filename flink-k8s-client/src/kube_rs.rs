@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
     AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, FlinkObject, KubeClient,
-    NodeEvent, ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
+    NodeEvent, ObjectKind, ObjectReference, PodClaim, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -393,14 +393,14 @@ impl KubeClient for KubeRsClient {
             .await
     }
 
-    async fn annotate_pod(
+    async fn claim_pod(
         &self,
         pod: &PodName,
         uid: &Uid,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<bool, AnnotateError> {
-        self.annotate::<Pod>(ObjectKind::Pod, pod.as_str(), uid, annotations)
-            .await
+        annotation: &str,
+        value: &str,
+    ) -> Result<PodClaim, AnnotateError> {
+        self.claim(pod.as_str(), uid, annotation, value).await
     }
 
     async fn find_lease(&self, cluster_id: &ClusterId) -> Result<Option<Lease>, ReadError> {

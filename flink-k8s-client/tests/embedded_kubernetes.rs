@@ -19,7 +19,7 @@ use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
 use flink_k8s_core::job_manager::ApplicationConfiguration;
 use flink_k8s_core::kube_client::{
-    CreateObjectError, KubeClient, ObjectReference, PodEvent, ReplaceObjectError, Uid,
+    CreateObjectError, KubeClient, ObjectReference, PodClaim, PodEvent, ReplaceObjectError, Uid,
 };
 use flink_k8s_core::labels;
 use flink_k8s_local::test_cluster::TestCluster;
@@ -628,5 +628,43 @@ async fn how_a_job_ended_is_written_on_its_own_cluster_and_on_no_other() {
         .annotate_deployment(&orders(), &deployed.cluster.uid, &annotations)
         .await
         .unwrap();
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_several_who_claim_a_pod_at_once_one_gets_it() {
+    let bench = Bench::new(TestCluster::start().await).await;
+    let name = "orders-taskmanager-1-1".parse().unwrap();
+    let pods = bench.api::<Pod>();
+    let pod = worker("orders-taskmanager-1-1", None);
+    let created = pods.create(&PostParams::default(), &pod).await;
+    let uid = Uid::new(created.unwrap().metadata.uid.unwrap());
+    let claim = async |value: &str| {
+        bench
+            .kube
+            .claim_pod(&name, &uid, "flink-k8s/claim", value)
+            .await
+            .unwrap()
+    };
+    let (one, other) = tokio::join!(claim("one"), claim("other"));
+    let granted = [&one, &other]
+        .iter()
+        .filter(|claim| ***claim == PodClaim::Granted)
+        .count();
+    assert_eq!(granted, 1, "{one:?} {other:?}");
+    let winner = if one == PodClaim::Granted { "one" } else { "other" };
+    assert_eq!(claim("third").await, PodClaim::Taken(winner.to_owned()));
+    assert_eq!(
+        claim(winner).await,
+        PodClaim::Granted,
+        "once more changes nothing"
+    );
+
+    let strange = Uid::new("4b1d6c2e-0000-4000-8000-000000000000");
+    let of_another = bench
+        .kube
+        .claim_pod(&name, &strange, "flink-k8s/claim", winner)
+        .await;
+    assert_eq!(of_another.unwrap(), PodClaim::Gone, "another pod of that name");
     bench.cluster.shutdown().await;
 }

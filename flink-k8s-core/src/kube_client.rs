@@ -19,6 +19,18 @@ use crate::pod_name::PodName;
 pub use failure::{AnnotateError, CreateObjectError, DeleteError, ReadError, ReplaceObjectError};
 pub use flink_object::FlinkObject;
 
+/// What became of a claim to a pod ([`KubeClient::claim_pod`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PodClaim {
+    /// The pod says what was asked for.
+    Granted,
+    /// It says something else, this, and goes on saying so.
+    Taken(String),
+    /// There is no such pod.
+    Gone,
+}
+
 /// What we need from the Kubernetes API, in Flink's words.
 ///
 /// One client speaks for one namespace, [`KubeClient::namespace`]. A method exists because a caller
@@ -224,8 +236,8 @@ pub trait KubeClient: Send + Sync {
     /// If the future is dropped, the pod may be deleted; calling again is harmless.
     async fn delete_pod(&self, pod: &PodName, uid: &Uid) -> Result<(), DeleteError>;
 
-    /// Writes these annotations of the pod that has this name and uid, beside those that it has, and says whether there
-    /// is such a pod.
+    /// Writes this annotation of the pod that has this name and uid, unless it has it already with another value: of
+    /// several who claim a pod, one succeeds, however late a request of theirs arrives.
     ///
     /// # Errors
     ///
@@ -233,13 +245,14 @@ pub trait KubeClient: Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, they may be written; writing them again changes nothing.
-    async fn annotate_pod(
+    /// If the future is dropped, it may be written; writing it again changes nothing.
+    async fn claim_pod(
         &self,
         pod: &PodName,
         uid: &Uid,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<bool, AnnotateError>;
+        annotation: &str,
+        value: &str,
+    ) -> Result<PodClaim, AnnotateError>;
 
     /// The Lease by which the resource managers of this cluster agree on who acts, or `None`.
     ///

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flink_k8s_core::kube_client::{AnnotateError, ObjectKind, Uid};
+use flink_k8s_core::kube_client::{AnnotateError, ObjectKind, PodClaim, Uid};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -37,5 +38,45 @@ impl KubeRsClient {
             }
         }
         Err(failed(refusal))
+    }
+
+    /// Writes an annotation of the pod that has this name and uid, unless it says something else there.
+    pub(super) async fn claim(
+        &self,
+        name: &str,
+        uid: &Uid,
+        annotation: &str,
+        value: &str,
+    ) -> Result<PodClaim, AnnotateError> {
+        let failed = |error| annotate_error(self.reference(ObjectKind::Pod, name), error);
+        loop {
+            let found = self.find::<Pod>(name).await.map_err(failed)?;
+            let Some(metadata) = found
+                .map(|pod| pod.metadata)
+                .filter(|metadata| metadata.uid.as_deref() == Some(uid.as_str()))
+            else {
+                return Ok(PodClaim::Gone);
+            };
+            match metadata.annotations.unwrap_or_default().remove(annotation) {
+                Some(present) if present == value => return Ok(PodClaim::Granted),
+                Some(present) => return Ok(PodClaim::Taken(present)),
+                None => {}
+            }
+            // The version makes that nobody else writes in between, nor this request after somebody else's.
+            let patch = Patch::Merge(json!({"metadata": {
+                "uid": uid.as_str(),
+                "resourceVersion": metadata.resource_version,
+                "annotations": {annotation: value},
+            }}));
+            let request = self
+                .requests::<Pod>()
+                .patch(name, &PatchParams::default(), &patch);
+            match call_for_bytes(&self.client, request, CALL_TIMEOUT).await {
+                Ok(_) => return Ok(PodClaim::Granted),
+                // It changed or went meanwhile.
+                Err(refusal) if matches!(refusal.code(), Some(404 | 409)) => {}
+                Err(refusal) => return Err(failed(refusal)),
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, flink_k8s_options};
-use flink_k8s_core::kube_client::{AnnotateError, BoxError, KubeClient};
+use flink_k8s_core::kube_client::{AnnotateError, BoxError, KubeClient, PodClaim};
 use flink_k8s_core::labels;
 use flink_k8s_core::parameters::InvalidSpecification;
 use flink_k8s_core::pod_name::PodName;
@@ -173,10 +173,11 @@ pub(super) async fn assign(
 
 async fn mark(kube: &dyn KubeClient, order: &SpareOrder, limit: Duration) -> Result<(), CallFailure> {
     let text = serde_json::to_string(&*order.assignment).map_err(|error| refused(chain(&error)))?;
-    let annotations = [(labels::SPARE_ASSIGNMENT.to_owned(), text)].into();
-    match timeout(limit, kube.annotate_pod(&order.pod, &order.uid, &annotations)).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(refused(format!("pod {} is gone", order.pod))),
+    let claim = kube.claim_pod(&order.pod, &order.uid, labels::SPARE_ASSIGNMENT, &text);
+    match timeout(limit, claim).await {
+        Ok(Ok(PodClaim::Granted)) => Ok(()),
+        Ok(Ok(PodClaim::Taken(by))) => Err(refused(format!("pod {} was claimed before: {by}", order.pod))),
+        Ok(Ok(_)) => Err(refused(format!("pod {} is gone", order.pod))),
         Ok(Err(error @ AnnotateError::Forbidden { .. })) => Err(CallFailure::Permanent {
             cause: FailureCause::Forbidden,
             message: chain(&error),

@@ -55,6 +55,8 @@ pub enum Plant {
     CountsFinishedSubtasks,
     /// A spare is told which worker it is, and its pod does not say so.
     AssignsWithoutMark,
+    /// What a spare is for is written over what it was for before.
+    OverwritesMarks,
     /// The spares that a predecessor made are not seen.
     ForgetsSpares,
     /// Each worker that is about to be lost gets a replacement, whatever the bound.
@@ -88,6 +90,7 @@ impl Plant {
         Self::PlansOnOldFacts,
         Self::CountsFinishedSubtasks,
         Self::AssignsWithoutMark,
+        Self::OverwritesMarks,
         Self::ForgetsSpares,
         Self::ExceedsMaxReplacements,
     ];
@@ -119,6 +122,7 @@ impl Plant {
             Self::PlansOnOldFacts => "plans-on-old-facts",
             Self::CountsFinishedSubtasks => "counts-finished-subtasks",
             Self::AssignsWithoutMark => "assigns-without-mark",
+            Self::OverwritesMarks => "overwrites-marks",
             Self::ForgetsSpares => "forgets-spares",
             Self::ExceedsMaxReplacements => "exceeds-max-replacements",
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flink_k8s_core::kube_client::PodClaim;
 use flink_k8s_core::pod_name::PodName;
 use flink_k8s_core::task_manager::WorkerRequest;
 use k8s_openapi::api::core::v1::Pod;
@@ -89,18 +90,21 @@ impl World {
 
     /// The API server gets the order to write down what becomes of a spare.
     pub(super) fn mark_arrives(&mut self, process: u64, number: u64, order: &SpareOrder, fate: &Fate) {
-        let written = !matches!(fate, Fate::FailsBefore | Fate::Throttled(_)) && self.mark(order);
+        let mark = match fate {
+            Fate::FailsBefore | Fate::Throttled(_) => None,
+            Fate::Done | Fate::FailsAfter => Some(self.mark(order)),
+        };
         if self.loses_answer(process) {
             return;
         }
         let answered_at = self.now + self.way();
         let answer = match fate {
-            Fate::Done if written => {
+            Fate::Done if mark == Some(PodClaim::Granted) => {
                 let told = Happening::RunnerIsTold { process, number };
                 self.agenda.plan(answered_at, told);
                 return;
             }
-            Fate::Done => refused("the pod is gone"),
+            Fate::Done => refused(&format!("the pod cannot be had: {mark:?}")),
             Fate::FailsBefore | Fate::FailsAfter | Fate::Throttled(_) => {
                 transient(FailureCause::ApiServer, "the server has a problem")
             }
@@ -108,15 +112,27 @@ impl World {
         self.answer_assignment(answered_at, process, number, Err(answer));
     }
 
-    /// Writes on the pod which worker it is for, and says whether it is there.
-    fn mark(&mut self, order: &SpareOrder) -> bool {
-        let exists = self.api.find(&order.pod, &order.uid).is_some();
+    /// Writes on the pod which worker it is for, unless it says so of another one.
+    fn mark(&mut self, order: &SpareOrder) -> PodClaim {
+        let Some(pod) = self.api.find(&order.pod, &order.uid) else {
+            return PodClaim::Gone;
+        };
+        let other = pod_status::worker_of(pod).filter(|other| *other != order.worker);
+        if let Some(other) = other.filter(|_| self.plant != Some(Plant::OverwritesMarks)) {
+            note!(
+                self,
+                "{} is marked as {other}, not as {}",
+                order.pod,
+                order.worker
+            );
+            return PodClaim::Taken(other.to_string());
+        }
         self.api.update(&order.pod, &order.uid, self.now, |pod| {
             pod_status::mark(pod, &order.assignment);
         });
-        note!(self, "{} is marked as {}: {exists}", order.pod, order.worker);
+        note!(self, "{} is marked as {}", order.pod, order.worker);
         self.changes_happened();
-        exists
+        PodClaim::Granted
     }
 
     fn answer_assignment(

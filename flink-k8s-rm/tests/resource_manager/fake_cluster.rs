@@ -7,7 +7,7 @@ use std::time::Duration;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
     AccompanyingObject, AnnotateError, ContainerRun, CreateObjectError, DeleteError, FlinkObject, KubeClient,
-    NodeEvent, ObjectKind, ObjectReference, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
+    NodeEvent, ObjectKind, ObjectReference, PodClaim, PodEvent, ReadError, ReplaceObjectError, Uid, Version,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
@@ -292,19 +292,19 @@ impl State {
         self.announce(&PodEvent::Applied(Box::new(pod)));
     }
 
-    /// Says whether there is such a pod.
-    fn annotate(&mut self, name: &str, uid: &str, annotations: &BTreeMap<String, String>) -> bool {
+    fn claim(&mut self, name: &str, uid: &str, annotation: &str, value: &str) -> PodClaim {
         let meant = self.pods.get_mut(name);
         let Some(pod) = meant.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)) else {
-            return false;
+            return PodClaim::Gone;
         };
-        pod.metadata
-            .annotations
-            .get_or_insert_default()
-            .extend(annotations.clone());
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        if let Some(present) = annotations.get(annotation).filter(|present| *present != value) {
+            return PodClaim::Taken(present.clone());
+        }
+        annotations.insert(annotation.to_owned(), value.to_owned());
         let event = PodEvent::Applied(Box::new(pod.clone()));
         self.announce(&event);
-        true
+        PodClaim::Granted
     }
 
     fn remove(&mut self, name: &str) {
@@ -582,13 +582,14 @@ impl KubeClient for FakeCluster {
         unimplemented!("a resource manager writes nothing on Deployments")
     }
 
-    async fn annotate_pod(
+    async fn claim_pod(
         &self,
         pod: &PodName,
         uid: &Uid,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<bool, AnnotateError> {
-        Ok(self.state().annotate(pod.as_str(), uid.as_str(), annotations))
+        annotation: &str,
+        value: &str,
+    ) -> Result<PodClaim, AnnotateError> {
+        Ok(self.state().claim(pod.as_str(), uid.as_str(), annotation, value))
     }
 
     async fn delete_deployment(&self, _: &ClusterId, _: &Uid) -> Result<(), DeleteError> {
