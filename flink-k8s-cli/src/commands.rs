@@ -31,16 +31,26 @@ mod submission;
 pub(crate) mod ui;
 pub(crate) mod workers;
 
-/// Returns when the user presses Ctrl-C, or when the process is told to end.
-pub(crate) async fn interrupted() {
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A future that is ready when the user presses Ctrl-C, or when the process is told to end. It listens from this call on,
+/// so that nothing is missed before it is first polled.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let [pressed, terminated] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        tokio::select! {
+            () = next_of(pressed) => {}
+            () = next_of(terminated) => {}
         }
-    };
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => if pressed.is_err() { std::future::pending().await },
-        () = terminated => {}
+    }
+}
+
+/// Waits for the next one; for ever if the system does not let us listen.
+async fn next_of(signals: io::Result<Signal>) {
+    match signals {
+        Ok(mut signals) => drop(signals.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }

@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here fails the test")]
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::{NamedTempFile, TempDir};
 use wiremock::matchers::{method, path, path_regex, query_param};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 const JOB: &str = "8099c1d8e3a2b4f50617283940a1b2c3";
 
@@ -207,4 +212,67 @@ async fn without_an_endpoint_the_missing_kubernetes_is_named() {
     );
     let wrong = flink_k8s(&["list", "--rest-url", "flink:8081"]).await;
     assert_eq!(wrong.code, Some(2), "{}", wrong.said);
+}
+
+/// Says that the job runs until somebody cancels it.
+struct UntilCancelled(Arc<AtomicBool>);
+
+impl Respond for UntilCancelled {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        if request.method == "PATCH" {
+            self.0.store(true, Ordering::SeqCst);
+        }
+        let state = if self.0.load(Ordering::SeqCst) {
+            "CANCELED"
+        } else {
+            "RUNNING"
+        };
+        ResponseTemplate::new(200).set_body_json(json!({"status": state}))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_leaves_the_job_alone_or_cancels_it_as_asked() {
+    for (flags, is_cancelled, expected) in [
+        (&[][..], false, "goes on: `flink-k8s cancel --rest-url"),
+        (&["-sae"][..], true, "is CANCELED\n"),
+        (
+            &["-Dexecution.shutdown-on-attached-exit=true"][..],
+            true,
+            "is CANCELED\n",
+        ),
+    ] {
+        let server = taking_jars().await;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        Mock::given(path_regex(format!("^/orders/v1/jobs/{JOB}(/status)?$")))
+            .respond_with(UntilCancelled(Arc::clone(&cancelled)))
+            .mount(&server)
+            .await;
+        let (jar, home) = (jar(), tempfile::tempdir().unwrap());
+        let mut command = flink_k8s_at(&home);
+        command.args([
+            "run",
+            "--class",
+            "a.Words",
+            "--rest-url",
+            &format!("{}/orders", server.uri()),
+        ]);
+        command.args(flags).arg(jar.path()).stderr(Stdio::piped());
+        let followed = tokio::task::spawn_blocking(move || {
+            let mut run = command.spawn().unwrap();
+            let mut said = String::new();
+            let mut lines = BufReader::new(run.stderr.take().unwrap());
+            while !said.contains(&format!("job {JOB} is RUNNING\n")) {
+                assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+            }
+            let pid = Pid::from_raw(run.id().try_into().unwrap());
+            kill(pid, Signal::SIGINT).unwrap();
+            lines.read_to_string(&mut said).unwrap();
+            (run.wait().unwrap(), said)
+        });
+        let (status, said) = followed.await.unwrap();
+        assert_eq!(status.code(), Some(130), "{status}: {said}");
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(cancelled.load(Ordering::SeqCst), is_cancelled, "{said}");
+    }
 }

@@ -42,7 +42,7 @@ async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
         machine.scratch().join("output"),
     );
     fs::write(&input, LINE.repeat(LINES)).unwrap();
-    let mut run = machine.run_word_count(&input, &output, DELAY);
+    let run = machine.run_word_count(&input, &output, DELAY);
     let job = machine
         .eventually("the job has its checkpoints kept", async || {
             let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
@@ -80,9 +80,6 @@ async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
     let processes = processes::below(machine.pid(), "KubernetesSessionClusterEntrypoint");
     assert_eq!(processes.len(), 1, "{processes:?}");
     processes::kill_at_once(processes[0]);
-    // The command that follows the job ends with the JobManager; the job does not.
-    run.kill().unwrap();
-    run.wait().unwrap();
     machine
         .eventually("another JobManager leads", async || {
             let leads = leader()
@@ -92,6 +89,18 @@ async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
         })
         .await;
     machine.must(&["job", "wait", &job, CLUSTER]);
+    // The command that followed the job all the time found the next JobManager, and saw the job end.
+    let followed = tokio::task::spawn_blocking(|| run.wait_with_output().unwrap());
+    let followed = followed.await.unwrap();
+    let said = String::from_utf8(followed.stderr).unwrap();
+    assert_eq!(followed.status.code(), Some(0), "{said}");
+    for expected in [
+        "the cluster does not answer",
+        "the cluster answers again",
+        "is FINISHED",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
     assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
     machine.must(&["session", "stop", "e2e"]);
     machine.end();

@@ -75,7 +75,9 @@ impl World {
     pub(super) fn assign_spare(&mut self, process: u64, order: SpareOrder) {
         let key = key_of(&order);
         let runs = self.task_managers.get(&key).and_then(|runs| runs.worker.clone());
-        if let Some(other) = runs.filter(|other| *other != order.worker) {
+        // What a manager orders that was paused goes nowhere: the fence is asked before anything is sent.
+        let is_sent = self.is_permitted(process);
+        if let Some(other) = runs.filter(|other| is_sent && *other != order.worker) {
             self.violated(Invariant::OneRequestForASpare, || {
                 format!("{} runs {other} and is to run {}", order.pod, order.worker)
             });
