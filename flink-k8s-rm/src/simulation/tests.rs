@@ -96,7 +96,7 @@ fn planted_faults_are_found() {
 #[test]
 fn worlds_that_once_went_wrong_end_well() {
     for seed in [
-        1, 284, 440, 685, 701, 1197, 1198, 1342, 1546, 3013, 3649, 6934, 9195, 21_354, 35_229, 42_672,
+        1, 284, 440, 685, 701, 1197, 1198, 1342, 1546, 3013, 3649, 6934, 9195, 21_354, 35_229, 42_672, 63_366,
     ] {
         let outcome = simulate(seed, Settings::default());
         assert_eq!(outcome.violation, None, "seed {seed}");

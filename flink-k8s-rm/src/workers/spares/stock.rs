@@ -176,14 +176,17 @@ impl Workers {
             return;
         }
         let since = *self.spares.surplus_since.get_or_insert(now);
-        if now < since + idle_timeout {
-            return;
-        }
-        self.spares.surplus_since = None;
+        let is_over = now >= since + idle_timeout;
         while self.spares.idle.len() > wanted
             && let Some(worst) = self.worst_spare()
         {
+            // Nothing is lost with one that was not made yet.
+            let has_pod = |spare: &Worker| spare.may_have_pod();
+            if !is_over && self.by_name.get(&worst).is_some_and(has_pod) {
+                return;
+            }
             self.give_up_spare(&worst, "there are more than needed", now, actions);
         }
+        self.spares.surplus_since = None;
     }
 }
