@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
@@ -37,6 +37,16 @@ async fn a_cluster_goes_with_a_savepoint_of_its_job_and_its_data_when_it_is_purg
             let at_work = tasks["running"].as_u64()? + tasks["finished"].as_u64()?;
             (tasks["total"] != 0 && tasks["total"] == at_work)
                 .then(|| jobs[0]["job-id"].as_str().map(str::to_owned))?
+        })
+        .await;
+    // A savepoint while sources are about to finish may fail, which Flink calls a local failure of the task.
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    machine
+        .eventually("a checkpoint is kept", async || {
+            let name = format!("e2e-{job}-config-map");
+            let kept = config_maps.get_opt(&name).await.unwrap()?;
+            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
+            kept.data?.keys().any(is_checkpoint).then_some(())
         })
         .await;
     // The job's client is done with; the job is not.

@@ -223,7 +223,7 @@ async fn a_cluster_stays_when_a_savepoint_fails_unless_that_does_not_matter() {
         1,
         &[
             &error,
-            "1 jobs did not end as asked, so cluster orders stays; --force removes it all the same\n",
+            "1 job did not end as asked, so cluster orders stays; --force removes it all the same\n",
         ],
     );
     assert_eq!(bench.stored().await, super::OBJECTS);

@@ -160,14 +160,19 @@ impl Jobs {
         } else {
             self.running.len()
         };
+        let jobs = if count == 1 {
+            "1 job".to_owned()
+        } else {
+            format!("{count} jobs")
+        };
         if arguments.force {
             printer.talk(format!(
-                "{count} jobs did not end as asked; removing the cluster all the same, as --force says"
+                "{jobs} did not end as asked; removing the cluster all the same, as --force says"
             ));
             return Ok(Ended::AsAsked);
         }
         printer.talk(format!(
-            "{count} jobs did not end as asked, so cluster {} stays; --force removes it all the same",
+            "{jobs} did not end as asked, so cluster {} stays; --force removes it all the same",
             plan.cluster_id
         ));
         Ok(Ended::NotAll)
