@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
+use jiff::Timestamp;
 
 use crate::interrupt::Interrupt;
 use crate::terminal::Terminal;
@@ -84,7 +85,7 @@ async fn resource_manager(
     measured(workspace, "flink-k8s-rm", "scale", &sizes, terminal, interrupt).await
 }
 
-/// The table that a benchmark of a package prints.
+/// The table that a benchmark of a package prints below a line that says where it was measured, and the machine above it.
 async fn measured(
     workspace: &Workspace,
     package: &str,
@@ -102,7 +103,30 @@ async fn measured(
     if !output.status.success() {
         bail!("the benchmark failed: {}", output.last_words());
     }
-    Ok(output.stdout)
+    let (setting, table) = output
+        .stdout
+        .split_once('\n')
+        .context("the benchmark printed no table")?;
+    Ok(format!("{}\n{table}", machine(setting)))
+}
+
+/// The day, this machine, and where in it was measured.
+fn machine(setting: &str) -> String {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    let day = Timestamp::now().strftime("%F");
+    format!(
+        "{day}: {cores} cores of {model}, Linux {}, {setting}, load average {load} at the end.",
+        kernel.trim()
+    )
 }
 
 /// Puts a table between its marks in the page.

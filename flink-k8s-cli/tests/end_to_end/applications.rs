@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use super::harness::{Machine, assert_same, count_words, job_manager, log_of, written_counts};
+use super::harness::{Machine, SHORT_LIVED, assert_same, count_words, job_manager, log_of, written_counts};
 use super::processes;
 
 const TEXT: &str =
@@ -32,6 +32,8 @@ fn image_with_the_jar(machine: &Machine) -> Vec<String> {
         "-Dtaskmanager.numberOfTaskSlots=4",
         "-Dkubernetes.jobmanager.cpu=0.2",
         "-Dkubernetes.taskmanager.cpu=0.2",
+        SHORT_LIVED[0],
+        SHORT_LIVED[1],
     ]
     .map(str::to_owned)
     .to_vec();

@@ -20,6 +20,11 @@ use super::processes;
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// JVMs that live for seconds start with half the work when nothing is compiled for the long run.
+pub(crate) const SHORT_LIVED: [&str; 2] = [
+    "-Denv.java.opts.jobmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "-Denv.java.opts.taskmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+];
 /// The session cluster that the tests use: two slots a TaskManager, small.
 const SESSION: [&str; 10] = [
     "-Dkubernetes.cluster-id=e2e",
@@ -164,7 +169,7 @@ impl Machine {
 
     /// The options of that session cluster.
     pub(crate) fn session(&self) -> Vec<&str> {
-        [&SESSION[..], &[self.flink_version()]].concat()
+        [&SESSION[..], &SHORT_LIVED, &[self.flink_version()]].concat()
     }
 
     /// The option that says which Flink it is.

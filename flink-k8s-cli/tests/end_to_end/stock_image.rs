@@ -7,16 +7,18 @@ use std::process::Output;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
-use super::harness::{Machine, assert_same, count_words, finished, written_counts};
+use super::harness::{Machine, SHORT_LIVED, assert_same, count_words, finished, written_counts};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog and the dog sleeps on\n";
 const OWN_RESOURCE_MANAGER: &str = "-Dflink-k8s.resource-manager=flink";
-const SIZES: [&str; 5] = [
+const SIZES: [&str; 7] = [
     "-Dtaskmanager.numberOfTaskSlots=2",
     "-Djobmanager.memory.process.size=1024m",
     "-Dtaskmanager.memory.process.size=1024m",
     "-Dkubernetes.jobmanager.cpu.amount=0.2",
     "-Dkubernetes.taskmanager.cpu.amount=0.2",
+    SHORT_LIVED[0],
+    SHORT_LIVED[1],
 ];
 
 /// What every pod of the cluster starts with, JobManager first.

@@ -1,10 +1,7 @@
-//! The table of `docs/benchmarks.md`.
+//! The table of `docs/benchmarks.md`; `cargo xtask bench` adds machine and day.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::time::Duration;
-
-use jiff::Timestamp;
 
 use crate::rounds::Rounds;
 use crate::{bare_loop, workers};
@@ -17,9 +14,9 @@ pub(crate) struct Column {
     pub(crate) rounds: Rounds,
 }
 
-/// The machine, the day, and a row for each thing that was measured.
+/// Where it was measured, in a line of its own, and a row for each thing that was measured.
 pub(crate) fn render(columns: &[Column]) -> String {
-    let mut text = format!("{}\n\n| workers |", machine());
+    let mut text = format!("{}\n\n| workers |", setting());
     for column in columns {
         let _ = write!(text, " {} |", column.size); // Writing to a string does not fail.
     }
@@ -100,24 +97,10 @@ fn short(duration: Duration) -> String {
     format!("{:.1} µs", duration.as_secs_f64() * 1e6)
 }
 
-fn machine() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
-    let day = Timestamp::now().strftime("%F");
-    let server = if std::env::var("USE_EXISTING_CLUSTER").is_ok_and(|value| value == "true") {
+fn setting() -> &'static str {
+    if std::env::var("USE_EXISTING_CLUSTER").is_ok_and(|value| value == "true") {
         "the existing API server"
     } else {
         "embedded API server on the same machine"
-    };
-    format!(
-        "{day}: {cores} cores of {model}, Linux {}, {server}, load average {load} at the end.",
-        kernel.trim()
-    )
+    }
 }
