@@ -13,6 +13,7 @@ mod python_package;
 mod quickstart;
 mod report;
 mod run_directory;
+mod semver;
 mod simulate;
 mod terminal;
 mod test;
@@ -54,6 +55,8 @@ enum Task {
     Oracle(oracle::Arguments),
     /// Run the resource manager in simulated worlds with seeded faults
     Simulate(simulate::Arguments),
+    /// Compare the public items of the libraries with those of an earlier revision
+    Semver(semver::Arguments),
     /// Check the rules of this repository that no other tool knows
     Tidy,
 }
@@ -83,6 +86,7 @@ async fn run(task: Task, terminal: Terminal) -> anyhow::Result<()> {
         Task::Bench(arguments) => bench::run(arguments, terminal, &interrupt()?).await,
         Task::Oracle(arguments) => oracle::run(&arguments, std::io::stdin().lock(), std::io::stdout().lock()),
         Task::Simulate(arguments) => simulate::run(arguments, terminal, &interrupt()?).await,
+        Task::Semver(arguments) => semver::run(arguments, terminal, &interrupt()?).await,
         Task::Test(arguments) => test::run(arguments, terminal, &interrupt()?).await,
         Task::Tidy => {
             let workspace = workspace::Workspace::locate(&interrupt()?).await?;
