@@ -40,6 +40,8 @@ mod running_job;
 mod spares;
 #[path = "end_to_end/stock_image.rs"]
 mod stock_image;
+#[path = "end_to_end/tls.rs"]
+mod tls;
 #[path = "end_to_end/two_job_managers.rs"]
 mod two_job_managers;
 #[path = "end_to_end/versions.rs"]

@@ -1,5 +1,6 @@
 //! Whom a REST client trusts, and how it proves who it is: TLS, mutual TLS, tokens and passwords.
 
+mod extra_headers;
 mod key_store;
 mod trust;
 
@@ -10,15 +11,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flink_k8s_core::configuration::{
-    FlinkConfiguration, InvalidOptionValue, OptionRow as _, OptionalConfigOption, is_sensitive,
-    rest_client_options as options,
+    FlinkConfiguration, InvalidOptionValue, OptionRow as _, OptionalConfigOption, common_options,
+    is_sensitive, rest_client_options as options,
 };
 use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use self::extra_headers::HEADERS_VARIABLE;
 use self::key_store::KeyStore;
 pub use self::key_store::KeyStoreError;
 use self::trust::{ClusterTrust, Fingerprint};
@@ -44,6 +47,7 @@ pub struct RestSecurity(Arc<Parts>);
 struct Parts {
     tls: Option<ClientConfig>,
     credentials: Option<Credentials>,
+    headers: HeaderMap,
 }
 
 /// What is sent along with every request.
@@ -135,7 +139,8 @@ impl RestSecurityError {
 
 impl RestSecurity {
     /// What `security.ssl.rest.*` and `flink-k8s.rest.tls|auth.*` say. Reads the files that they name: stores in PKCS12
-    /// or JKS form (their content tells which), PEM.
+    /// or JKS form (their content tells which), PEM. The headers in [`HEADERS_VARIABLE`] of this process' environment are
+    /// sent, too, but for `Authorization` where a file has credentials.
     ///
     /// # Errors
     ///
@@ -144,6 +149,28 @@ impl RestSecurity {
         Ok(Self(Arc::new(Parts {
             tls: tls(configuration)?,
             credentials: Credentials::from_configuration(configuration)?,
+            headers: extra_headers::from_environment(),
+        })))
+    }
+
+    /// For a process in the same pod as the endpoint, which reads the endpoint's own configuration: the only certificate
+    /// that is trusted is the one in the endpoint's keystore, and where clients have to show one, it is shown as well, as
+    /// Flink's own clients do. What the certificate is made out to does not matter.
+    ///
+    /// # Errors
+    ///
+    /// See [`RestSecurityError`].
+    pub fn of_own_endpoint(configuration: &FlinkConfiguration) -> Result<Self, RestSecurityError> {
+        let identity = own_identity(configuration, common_options::REST_SSL_ENABLED.key)?;
+        let trust = trust::Trust::Certificates {
+            certificates: identity.0.first().cloned().into_iter().collect(),
+            verifies_host_name: false,
+        };
+        let is_shown = configuration.get(&options::AUTHENTICATION_ENABLED)?;
+        Ok(Self(Arc::new(Parts {
+            tls: Some(client_configuration(Some(trust), is_shown.then_some(identity))?),
+            credentials: None,
+            headers: HeaderMap::new(),
         })))
     }
 
@@ -152,8 +179,13 @@ impl RestSecurity {
         self.0.tls.clone()
     }
 
-    /// Adds the credentials to a request.
+    /// Adds headers and credentials to a request.
     pub(crate) fn authorize(&self, request: RequestBuilder) -> io::Result<RequestBuilder> {
+        let mut headers = self.0.headers.clone();
+        if self.0.credentials.is_some() {
+            headers.remove(AUTHORIZATION);
+        }
+        let request = request.headers(headers);
         Ok(match &self.0.credentials {
             None => request,
             Some(Credentials::Basic { user, password }) => request.basic_auth(user, Some(password)),
@@ -175,6 +207,7 @@ impl fmt::Debug for RestSecurity {
             .debug_struct("RestSecurity")
             .field("has_tls", &self.0.tls.is_some())
             .field("credentials", &credentials)
+            .field("headers", &self.0.headers.keys().collect::<Vec<_>>())
             .finish()
     }
 }
@@ -301,6 +334,13 @@ fn tls(configuration: &FlinkConfiguration) -> Result<Option<ClientConfig>, RestS
     if trust.is_none() && identity.is_none() {
         return Ok(None);
     }
+    client_configuration(trust, identity).map(Some)
+}
+
+fn client_configuration(
+    trust: Option<trust::Trust>,
+    identity: Option<Identity>,
+) -> Result<ClientConfig, RestSecurityError> {
     let failed = |source| RestSecurityError::Tls { source };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -314,11 +354,10 @@ fn tls(configuration: &FlinkConfiguration) -> Result<Option<ClientConfig>, RestS
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(authorities_of_the_system(provider)?)),
     };
-    let tls = match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(failed)?,
-        None => builder.with_no_client_auth(),
-    };
-    Ok(Some(tls))
+    match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(failed),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
 fn authorities_of_the_system(
@@ -385,9 +424,17 @@ fn identity(configuration: &FlinkConfiguration) -> Result<Option<Identity>, Rest
     if !configuration.get(&options::AUTHENTICATION_ENABLED)? {
         return Ok(None);
     }
+    own_identity(configuration, options::AUTHENTICATION_ENABLED.key).map(Some)
+}
+
+/// What is in the keystore, which the option `wanting` needs.
+fn own_identity(
+    configuration: &FlinkConfiguration,
+    wanting: &'static str,
+) -> Result<Identity, RestSecurityError> {
     let Some(file) = file(configuration, &[&options::KEYSTORE, &options::COMMON_KEYSTORE])? else {
         return Err(RestSecurityError::Incomplete {
-            key: options::AUTHENTICATION_ENABLED.key,
+            key: wanting,
             missing: options::KEYSTORE.key,
         });
     };
@@ -397,14 +444,11 @@ fn identity(configuration: &FlinkConfiguration) -> Result<Option<Identity>, Rest
     // Flink wants this one, too; the two are the same in stores of PKCS12 form.
     let key_password = password(configuration, &file, passwords).unwrap_or_else(|_| store_password.clone());
     let store = file.store(&store_password, &key_password)?;
-    match store.identity {
-        Some(identity) => Ok(Some(identity)),
-        None => Err(RestSecurityError::Store {
-            key: file.key,
-            file: file.shown(),
-            source: KeyStoreError::NoPrivateKey,
-        }),
-    }
+    store.identity.ok_or_else(|| RestSecurityError::Store {
+        key: file.key,
+        file: file.shown(),
+        source: KeyStoreError::NoPrivateKey,
+    })
 }
 
 #[cfg(test)]

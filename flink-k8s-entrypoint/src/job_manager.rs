@@ -13,6 +13,7 @@ use axum::Router;
 use axum::routing::get;
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
 use flink_k8s_client::rest_client::RestClient;
+use flink_k8s_client::rest_security::{RestSecurity, RestSecurityError};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::DemandSourceKind;
@@ -125,11 +126,11 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
 
     let options = resource_manager_options(surroundings, &configuration, identity)?;
-    let rest = rest_of_this_pod(&configuration)?;
-    let readiness = match &rest {
-        Some(rest) => Readiness::Rest(rest.clone()),
-        None => Readiness::Port(rest_port(&configuration)?),
+    let rest = match &finishing {
+        Some(_) => Some(rest_of_this_pod(&configuration)?),
+        None => rest_if_readable(&configuration)?,
     };
+    let readiness = readiness(&configuration, rest.as_ref())?;
     let spares = spares(surroundings, &configuration, &kube);
     let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
@@ -334,14 +335,35 @@ fn spares(
         .ok()
 }
 
-/// Flink's REST API of the JVM that is about to start, unless it speaks TLS: its certificate is not made out
-/// to the loopback.
-pub(crate) fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
-    if configuration.get(&common_options::REST_SSL_ENABLED)? {
-        return Ok(None);
+/// Flink's REST API of the JVM that is about to start. Where it speaks TLS, the certificate of its own keystore is
+/// trusted, and shown if it wants one.
+pub(crate) fn rest_of_this_pod(configuration: &FlinkConfiguration) -> anyhow::Result<RestClient> {
+    let port = rest_port(configuration)?;
+    if !configuration.get(&common_options::REST_SSL_ENABLED)? {
+        return Ok(RestClient::new(format!("http://{LOOPBACK}:{port}/").parse()?)?);
     }
-    let base_url = format!("http://{LOOPBACK}:{}/", rest_port(configuration)?);
-    Ok(Some(RestClient::new(base_url.parse()?)?))
+    let security = RestSecurity::of_own_endpoint(configuration)
+        .context("cannot talk to the JobManager's REST endpoint, which is to speak TLS")?;
+    let base_url = format!("https://{LOOPBACK}:{port}/").parse()?;
+    Ok(RestClient::with_security(base_url, security)?)
+}
+
+/// As [`rest_of_this_pod`], where the JobManager can do without us: Java may know kinds of stores that we do not.
+fn rest_if_readable(configuration: &FlinkConfiguration) -> anyhow::Result<Option<RestClient>> {
+    match rest_of_this_pod(configuration) {
+        Err(error) if error.downcast_ref::<RestSecurityError>().is_some() => {
+            warn!("requests for workers are not held back after a restart: {error:#}");
+            Ok(None)
+        }
+        rest => rest.map(Some),
+    }
+}
+
+fn readiness(configuration: &FlinkConfiguration, rest: Option<&RestClient>) -> anyhow::Result<Readiness> {
+    Ok(match rest {
+        Some(rest) => Readiness::Rest(rest.clone()),
+        None => Readiness::Port(rest_port(configuration)?),
+    })
 }
 
 fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
@@ -430,17 +452,19 @@ mod tests {
     }
 
     #[test]
-    fn flink_is_asked_on_the_loopback_unless_it_speaks_tls() {
+    fn flink_is_asked_on_the_loopback_with_tls_where_it_speaks_that() {
         flink_k8s_client::install_crypto_provider();
         let mut configuration = FlinkConfiguration::new();
         configuration.set("rest.port", "18081", Origin::CommandLine);
-        let rest = rest_of_this_pod(&configuration).unwrap().unwrap();
+        let rest = rest_of_this_pod(&configuration).unwrap();
         assert_eq!(rest.base_url().as_str(), "http://127.0.0.1:18081/");
         configuration.set("security.ssl.rest.enabled", "true", Origin::CommandLine);
-        assert!(rest_of_this_pod(&configuration).unwrap().is_none());
+        let refusal = format!("{:#}", rest_of_this_pod(&configuration).unwrap_err());
+        assert!(refusal.contains("needs security.ssl.rest.keystore"), "{refusal}");
+        assert!(rest_if_readable(&configuration).unwrap().is_none());
         configuration.set("security.ssl.rest.enabled", "false", Origin::CommandLine);
         configuration.set("rest.bind-port", "8081-8090", Origin::CommandLine);
-        let refusal = rest_of_this_pod(&configuration).err().unwrap().to_string();
+        let refusal = rest_of_this_pod(&configuration).unwrap_err().to_string();
         assert!(refusal.contains("rest.bind-port is \"8081-8090\""), "{refusal}");
     }
 

@@ -22,8 +22,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<u8> {
     let installation = surroundings.installation()?;
     let command = start_command::standalone_job_manager(&installation, &configuration, arguments)?;
-    let rest = rest_of_this_pod(&configuration)?
-        .context("flink-k8s.demand-source=rest needs security.ssl.rest.enabled=false so far")?;
+    let rest = rest_of_this_pod(&configuration)?;
     let manager = manager(surroundings, &configuration, rest).await?;
 
     let shutdown = CancellationToken::new();

@@ -40,6 +40,7 @@ use tracing::warn;
 use self::names::Names;
 use self::pod_worker::{PodInput, PodWorker};
 use self::registration::Registration;
+use self::services::KnownAddresses;
 use crate::controllers::event_recorder::{EventRecorder, event_recorder};
 use crate::local_cluster::{Capacity, ImageMapping, Mode};
 use crate::sandbox::network::SandboxNetwork;
@@ -198,7 +199,13 @@ impl NodeAgent {
             network: Mutex::new(options.network),
             is_sandbox,
             node_address,
-            names: Names::new(options.api_address.address, wiring),
+            names: Names::new(
+                KnownAddresses {
+                    api_server: options.api_address.address,
+                    node: node_address,
+                },
+                wiring,
+            ),
             api_address: options.api_address,
             run_directory: options.run_directory,
             pods_directory: options.pods_directory,

@@ -131,16 +131,10 @@ fn is_attached(configuration: &FlinkConfiguration, waiting: Waiting) -> anyhow::
 fn refuse_what_cannot_be_followed(configuration: &FlinkConfiguration) -> anyhow::Result<()> {
     let resource_manager = &flink_k8s_options::RESOURCE_MANAGER;
     let shutdown = &deployment_options::SHUTDOWN_ON_APPLICATION_FINISH;
-    let tls = &flink_k8s_core::configuration::common_options::REST_SSL_ENABLED;
     let reason = if configuration.get(resource_manager)? == ResourceManagerKind::Flink {
         format!("{}=flink", resource_manager.key)
     } else if configuration.is_configured(shutdown) && configuration.get(shutdown)? {
         format!("{}=true", shutdown.key)
-    } else if configuration.get(tls)? {
-        bail!(
-            "the job cannot be followed with {}=true yet; --detached deploys without following",
-            tls.key
-        );
     } else {
         return Ok(());
     };

@@ -118,7 +118,9 @@ pub(crate) fn print(
             .to_string(),
         ),
         OutputFormat::Table => {
-            printer.data(format!("http://{service}.{namespace}:{port}"));
+            let is_tls = connection.configuration.get(&common_options::REST_SSL_ENABLED)?;
+            let scheme = if is_tls { "https" } else { "http" };
+            printer.data(format!("{scheme}://{service}.{namespace}:{port}"));
             printer.talk(format!(
                 "that is its REST endpoint and web UI inside Kubernetes; from here: \
                  kubectl port-forward -n {namespace} service/{service} {port}"

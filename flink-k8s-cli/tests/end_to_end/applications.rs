@@ -12,7 +12,7 @@ const TEXT: &str =
 const JAR: &str = "local:///opt/flink/usrlib/job.jar";
 
 /// Puts the jar where an image would have it, and returns the options of a small cluster with that image.
-fn image_with_the_jar(machine: &Machine) -> Vec<String> {
+pub(crate) fn image_with_the_jar(machine: &Machine) -> Vec<String> {
     let library = machine.scratch().join("usrlib");
     fs::create_dir_all(&library).unwrap();
     fs::copy(machine.job_jar(), library.join("job.jar")).unwrap();
@@ -45,7 +45,7 @@ fn image_with_the_jar(machine: &Machine) -> Vec<String> {
     options
 }
 
-fn texts<'a>(options: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn texts<'a>(options: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     options
         .iter()
         .map(String::as_str)

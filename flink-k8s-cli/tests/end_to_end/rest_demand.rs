@@ -4,23 +4,34 @@ use std::fs;
 use std::time::Duration;
 
 use super::harness::{Machine, assert_same, count_words, finished, task_managers, written_counts};
+use super::tls::Certificates;
 
 const TEXT: &str = "to be or not to be that is the question\n";
 
 #[tokio::test]
 async fn task_managers_of_a_standalone_job_manager_come_and_go_with_its_jobs() {
     let Some(machine) = Machine::start() else { return };
-    machine.start_session(&[
+    // The resource manager beside the JobManager reads through TLS.
+    let certificates = Certificates::make(&machine);
+    let (cluster, of_client) = (Certificates::of_cluster(), certificates.of_client());
+    let security: Vec<&str> = cluster
+        .iter()
+        .chain(&of_client[1..])
+        .map(String::as_str)
+        .collect();
+    let demand = [
         "-Dflink-k8s.demand-source=rest",
         "-Dresourcemanager.taskmanager-timeout=3s",
-    ]);
+    ];
+    machine.start_session(&[&demand[..], &security].concat());
     let client = machine.client().await;
     let (input, output) = (
         machine.scratch().join("input.txt"),
         machine.scratch().join("output"),
     );
     fs::write(&input, TEXT.repeat(40)).unwrap();
-    finished(machine.run_word_count(&input, &output, Duration::ZERO));
+    let flags: Vec<&str> = of_client.iter().map(String::as_str).collect();
+    finished(machine.run_word_count_with(&flags, &input, &output, Duration::ZERO));
     assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
     assert_eq!(
         task_managers(&client).await.len(),

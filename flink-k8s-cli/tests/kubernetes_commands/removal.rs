@@ -1,6 +1,6 @@
 //! Removing clusters: what goes, what stays, what becomes of jobs, and what nobody owns any more.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use wiremock::matchers::{body_partial_json, method, path, path_regex};
@@ -203,6 +203,124 @@ async fn jobs_are_stopped_with_savepoints_before_their_cluster_goes() {
     assert_says(&stopped, 0, &[&name, &ended, "nothing of it is left after "]);
     assert_eq!(stopped.printed, format!("{JOB} s3://bucket/savepoints/sp-1\n"));
     assert_eq!(bench.stored().await, [""; 0]);
+    bench.cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_at_an_endpoint_that_is_not_the_clusters_are_left_alone() {
+    let bench = Bench::start().await;
+    if !bench.cluster.is_embedded() {
+        return bench.cluster.shutdown().await;
+    }
+    bench.start_session().await;
+    let saved = json!({"location": "s3://bucket/savepoints/sp-1"});
+    let (server, _) = run_job_manager(&bench, saved).await;
+    let namespace = bench.cluster.namespace().to_string();
+    let url = format!("-Dflink-k8s.rest.url={}", server.uri());
+    let wish = [url.as_str(), "--with-savepoint=s3://bucket/savepoints"];
+    for (cluster, namespace, told) in [
+        (
+            "payments",
+            namespace.as_str(),
+            "its kubernetes.cluster-id is payments",
+        ),
+        ("orders", "elsewhere", "its kubernetes.namespace is elsewhere"),
+    ] {
+        settings_of(cluster, namespace).mount(&server).await;
+        let refused = stop(&bench, &wish).await;
+        assert_says(
+            &refused,
+            1,
+            &["the jobs of cluster orders cannot be ended, so it stays", told],
+        );
+    }
+    assert_eq!(bench.stored().await, super::OBJECTS);
+    assert!(
+        server
+            .received_requests()
+            .await
+            .unwrap()
+            .iter()
+            .all(|request| request.method == "GET"),
+        "nothing was asked of the other cluster"
+    );
+    settings_of("orders", &namespace).mount(&server).await;
+    let stopped = stop(&bench, &wish).await;
+    assert_says(&stopped, 0, &["nothing of it is left after "]);
+    assert_eq!(stopped.printed, format!("{JOB} s3://bucket/savepoints/sp-1\n"));
+    bench.cluster.shutdown().await;
+}
+
+/// What a JobManager of this cluster says of itself when it is asked for the first time.
+fn settings_of(cluster: &str, namespace: &str) -> Mock {
+    let settings = json!([
+        {"key": "kubernetes.cluster-id", "value": cluster},
+        {"key": "kubernetes.namespace", "value": namespace},
+    ]);
+    Mock::given(method("GET"))
+        .and(path("/v1/jobmanager/config"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(settings))
+        .up_to_n_times(1)
+        .with_priority(1)
+}
+
+/// What objects of this kind of the cluster `orders` are there.
+async fn kerberos_objects(bench: &Bench) -> Vec<String> {
+    let all = kube::api::ListParams::default();
+    let secrets = bench.api::<Secret>().list(&all).await.unwrap();
+    let config_maps = bench.api::<ConfigMap>().list(&all).await.unwrap();
+    let names = secrets.items.into_iter().map(|object| object.metadata.name);
+    let names = names.chain(config_maps.items.into_iter().map(|object| object.metadata.name));
+    names
+        .flatten()
+        .filter(|name| name.starts_with("kerberos-"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keytab_goes_with_its_cluster_also_where_it_has_no_labels() {
+    let bench = Bench::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, "secret of the realm").unwrap();
+        path.display().to_string()
+    };
+    let kerberos = [
+        format!("-Dsecurity.kerberos.login.keytab={}", file("me.keytab")),
+        "-Dsecurity.kerberos.login.principal=me".to_owned(),
+        format!("-Dsecurity.kerberos.krb5-conf.path={}", file("krb5.conf")),
+    ];
+    let kerberos = kerberos.each_ref().map(String::as_str);
+    let owned = ["kerberos-keytab-orders", "kerberos-krb5conf-orders"];
+    for own_resource_manager in ["rust", "flink"] {
+        let kind = format!("-Dflink-k8s.resource-manager={own_resource_manager}");
+        let start = [&["session", "start", "--no-wait", &kind], &kerberos[..]].concat();
+        let started = bench.flink_k8s(&start).await;
+        assert_says(&started, 0, &[]);
+        assert_eq!(kerberos_objects(&bench).await, owned);
+        assert_says(&stop(&bench, &[]).await, 0, &["nothing of it is left after "]);
+        // Without labels they are not waited for: the garbage collector takes them a moment later.
+        let gone = async {
+            while !kerberos_objects(&bench).await.is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), gone)
+            .await
+            .unwrap();
+    }
+    if kubectl().is_some() {
+        // Nobody owns what `kubectl apply` makes.
+        let rendered = bench
+            .flink_k8s(&[&["render", "session"], &kerberos[..]].concat())
+            .await;
+        let applied = bench.kubectl("apply", &rendered.printed).await;
+        assert_says(&applied, 0, &[]);
+        assert_eq!(kerberos_objects(&bench).await.len(), 2);
+        assert_says(&stop(&bench, &[]).await, 0, &["nothing of it is left after "]);
+        assert!(kerberos_objects(&bench).await.is_empty());
+    }
     bench.cluster.shutdown().await;
 }
 

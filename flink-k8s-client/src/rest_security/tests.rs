@@ -248,6 +248,39 @@ async fn javas_stores_prove_both_sides() {
 }
 
 #[tokio::test]
+async fn a_process_beside_the_endpoint_knows_its_certificate_from_its_own_keystore() {
+    let directory = tempfile::tempdir().unwrap();
+    let keystore = directory.path().join("rest.p12").display().to_string();
+    fs::write(&keystore, include_bytes!("testdata/identity.p12")).unwrap();
+    let settings = [
+        ("security.ssl.rest.enabled", "true"),
+        ("security.ssl.keystore", keystore.as_str()),
+        ("security.ssl.keystore-password", "changeit"),
+    ];
+    let own = RestSecurity::of_own_endpoint(&configuration(&settings)).unwrap();
+    let version = async |address: SocketAddr| {
+        let url = format!("https://localhost:{}/", address.port());
+        let rest = RestClient::with_security(url.parse().unwrap(), own.clone()).unwrap();
+        rest.configuration().await.map(|answer| answer.flink_version)
+    };
+    let identity = own_identity(&configuration(&settings), "security.ssl.rest.enabled").unwrap();
+    assert_eq!(
+        version(flink(Some(server_of(identity, None)), None).await)
+            .await
+            .unwrap(),
+        "2.1.3"
+    );
+    let other = server_of(Authority::new().identity("localhost"), None);
+    let refused = version(flink(Some(other), None).await).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("its certificate is not trusted"),
+        "{refused}"
+    );
+    let error = RestSecurity::of_own_endpoint(&configuration(&settings[..1])).unwrap_err();
+    insta::assert_snapshot!(error, @"option security.ssl.rest.enabled needs security.ssl.rest.keystore, which is not set");
+}
+
+#[tokio::test]
 async fn a_fingerprint_pins_one_certificate() {
     let identity = KeyStore::read(include_bytes!("testdata/identity.p12"), "changeit", "changeit").unwrap();
     let address = flink(Some(server_of(identity.identity.unwrap(), None)), None).await;

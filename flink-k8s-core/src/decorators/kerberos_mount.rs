@@ -4,8 +4,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, Secret, SecretVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{FlinkPod, config_map, config_map_volume};
+use super::{FlinkPod, cluster_metadata, config_map, config_map_volume};
 use crate::cluster_id::ClusterId;
+use crate::configuration::flink_k8s_options::ResourceManagerKind;
 use crate::parameters::ClusterParameters;
 
 const KEYTAB_VOLUME: &str = "kerberos-keytab-volume";
@@ -49,24 +50,24 @@ pub(crate) fn decorate(mut pod: FlinkPod, parameters: &ClusterParameters) -> Fli
     pod
 }
 
-/// The Secret of the keytab. Like upstream's, it carries no labels; it goes with the Deployment.
+/// The Secret of the keytab.
 pub(crate) fn keytab(parameters: &ClusterParameters, file: Option<&(String, Vec<u8>)>) -> Option<Secret> {
     let (name, content) = file.filter(|_| parameters.kerberos.keytab)?;
     Some(Secret {
-        metadata: unlabelled(keytab_secret_name(&parameters.cluster_id)),
+        metadata: metadata(keytab_secret_name(&parameters.cluster_id), parameters),
         data: Some([(name.clone(), ByteString(content.clone()))].into()),
         ..Secret::default()
     })
 }
 
-/// The ConfigMap of `krb5.conf`. Like upstream's, it carries no labels; it goes with the Deployment.
+/// The ConfigMap of `krb5.conf`.
 pub(crate) fn krb5_conf(
     parameters: &ClusterParameters,
     file: Option<&(String, String)>,
 ) -> Option<ConfigMap> {
     let (_, content) = file?;
     let name = parameters.kerberos.krb5_conf.clone()?;
-    let metadata = unlabelled(krb5_config_map_name(&parameters.cluster_id));
+    let metadata = metadata(krb5_config_map_name(&parameters.cluster_id), parameters);
     Some(config_map(metadata, [(name, content.clone())].into()))
 }
 
@@ -83,10 +84,15 @@ fn krb5_config_map_name(cluster_id: &ClusterId) -> String {
     format!("kerberos-krb5conf-{cluster_id}")
 }
 
-fn unlabelled(name: String) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        ..ObjectMeta::default()
+/// Upstream gives these no labels, so that only the Deployment that owns them takes them along. With our resource
+/// manager they have those of the cluster, by which what nobody owns is found, too.
+fn metadata(name: String, parameters: &ClusterParameters) -> ObjectMeta {
+    match parameters.resource_manager {
+        ResourceManagerKind::Rust => cluster_metadata(name, &parameters.cluster_id),
+        ResourceManagerKind::Flink => ObjectMeta {
+            name: Some(name),
+            ..ObjectMeta::default()
+        },
     }
 }
 
@@ -131,13 +137,22 @@ mod tests {
         assert_eq!(keytab(&cluster, None), None);
         let secret = keytab(&cluster, Some(&("user.keytab".to_owned(), vec![5, 2]))).unwrap();
         assert_eq!(secret.data.unwrap()["user.keytab"], ByteString(vec![5, 2]));
-        assert_eq!(secret.metadata.labels, None);
+        assert_eq!(secret.metadata.labels.unwrap()["app"], "orders");
         let conf = krb5_conf(
             &cluster,
             Some(&("my-krb5.conf".to_owned(), "[libdefaults]".to_owned())),
         )
         .unwrap();
         assert_eq!(conf.data.unwrap()["my-krb5.conf"], "[libdefaults]");
+        assert_eq!(conf.metadata.labels.unwrap()["app"], "orders");
+    }
+
+    #[test]
+    fn for_flinks_own_resource_manager_they_are_as_upstream_makes_them() {
+        let own = ("flink-k8s.resource-manager", "flink");
+        let cluster = self::cluster(&[KERBEROS[0], KERBEROS[1], KERBEROS[2], own]);
+        let secret = keytab(&cluster, Some(&("user.keytab".to_owned(), vec![5, 2]))).unwrap();
+        assert_eq!(secret.metadata.labels, None);
     }
 
     #[test]

@@ -137,16 +137,6 @@ pub enum InvalidSpecification {
         /// Flink's option.
         flinks: &'static str,
     },
-    /// The end of the job cannot be seen from beside the JobManager.
-    #[error(
-        "option {key} is {value:?}, which does not work with security.ssl.rest.enabled yet: only keep and delete do"
-    )]
-    EndNotSeen {
-        /// The option.
-        key: &'static str,
-        /// Its value.
-        value: String,
-    },
     /// The job's id is not one.
     #[error("option {key} is not the id of a job")]
     JobId {
@@ -220,7 +210,6 @@ impl InvalidSpecification {
             | Self::NotOneJar { key, .. }
             | Self::JarAddress { key, .. }
             | Self::Unquotable { key, .. }
-            | Self::EndNotSeen { key, .. }
             | Self::JobId { key, .. }
             | Self::PodTemplate { key, .. } => Some(key),
             Self::Memory { .. }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,14 +12,14 @@ use kube::ResourceExt;
 use tracing::warn;
 
 use super::service_proxy::ServiceProxy;
-use super::services::{Endpoint, host_lines, proxied_ports};
+use super::services::{Endpoint, KnownAddresses, host_lines, proxied_ports};
 use crate::sandbox::network::NetworkWiring;
 
 /// Knows every Service and pod, and keeps hosts files and the Service proxy up to date.
 ///
 /// The lock is never held across an await: updates are computed and written at once.
 pub(crate) struct Names {
-    api_server: SocketAddr,
+    known: KnownAddresses,
     state: Mutex<State>,
 }
 
@@ -42,11 +42,11 @@ struct HostsFile {
 }
 
 impl Names {
-    /// Without `wiring` (plain mode) Services have no addresses of their own that could be served.
-    pub(super) fn new(api_server: SocketAddr, wiring: Option<NetworkWiring>) -> Self {
+    /// Without `wiring` (plain mode) Services have no addresses of their own that could be served, and no node ports.
+    pub(super) fn new(known: KnownAddresses, wiring: Option<NetworkWiring>) -> Self {
         let proxy = wiring.map(ServiceProxy::new);
         Self {
-            api_server,
+            known,
             state: Mutex::new(State {
                 proxy,
                 ..State::default()
@@ -120,13 +120,13 @@ impl Names {
             Some(endpoint) => state.endpoints.insert(uid, endpoint),
             None => state.endpoints.remove(&uid),
         };
-        state.publish(self.api_server);
+        state.publish(self.known);
     }
 
     pub(super) fn pod_gone(&self, uid: &str) {
         let mut state = self.state();
         if state.endpoints.remove(uid).is_some() {
-            state.publish(self.api_server);
+            state.publish(self.known);
         }
     }
 
@@ -142,21 +142,21 @@ impl Names {
             return;
         }
         state.services.insert(key, service);
-        state.publish(self.api_server);
+        state.publish(self.known);
     }
 
     pub(super) fn services_listing_ends(&self) {
         let mut state = self.state();
         if let Some(listing) = state.listing.take() {
             state.services = listing;
-            state.publish(self.api_server);
+            state.publish(self.known);
         }
     }
 
     pub(super) fn service_gone(&self, service: &Service) {
         let mut state = self.state();
         state.services.remove(&key_of(service));
-        state.publish(self.api_server);
+        state.publish(self.known);
     }
 
     /// Stops serving Services.
@@ -182,7 +182,7 @@ impl State {
         format!("{}{}", file.own_lines, lines.join("\n"))
     }
 
-    fn publish(&mut self, api_server: SocketAddr) {
+    fn publish(&mut self, known: KnownAddresses) {
         let mut files = std::mem::take(&mut self.files);
         for file in files.values_mut() {
             let content = self.content_for(file);
@@ -197,7 +197,7 @@ impl State {
             let services = self.services.values();
             proxy.update(
                 services
-                    .flat_map(|s| proxied_ports(s, &endpoints, api_server))
+                    .flat_map(|s| proxied_ports(s, &endpoints, known))
                     .collect(),
             );
         }

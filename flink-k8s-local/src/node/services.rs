@@ -46,10 +46,17 @@ impl Endpoint {
     }
 }
 
+/// Addresses that no Service and no pod tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownAddresses {
+    pub(super) api_server: SocketAddr,
+    pub(super) node: Ipv4Addr,
+}
+
 /// Where connections to one port of a Service go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ProxiedPort {
-    /// The Service's own address.
+    /// The Service's own address, or the node's for a node port.
     pub(super) listen: SocketAddr,
     /// Ready pods. Never empty: a port nobody serves refuses connections.
     pub(super) endpoints: Vec<SocketAddr>,
@@ -123,7 +130,7 @@ fn selected<'a>(service: &'a Service, endpoints: &'a [&Endpoint]) -> impl Iterat
 pub(super) fn proxied_ports(
     service: &Service,
     endpoints: &[&Endpoint],
-    api_server: SocketAddr,
+    known: KnownAddresses,
 ) -> Vec<ProxiedPort> {
     let Some(address) = cluster_address(service) else {
         return Vec::new();
@@ -138,19 +145,26 @@ pub(super) fn proxied_ports(
             continue;
         };
         let endpoints: Vec<SocketAddr> = if is_api_server {
-            vec![api_server]
+            vec![known.api_server]
         } else {
             selected(service, endpoints)
                 .filter(|endpoint| endpoint.is_ready)
                 .filter_map(|endpoint| Some((endpoint.address, target_port(port, number, endpoint)?).into()))
                 .collect()
         };
-        if !endpoints.is_empty() {
+        if endpoints.is_empty() {
+            continue;
+        }
+        if let Some(node_port) = port.node_port.and_then(|port| u16::try_from(port).ok()) {
             proxied.push(ProxiedPort {
-                listen: (address, number).into(),
-                endpoints,
+                listen: (known.node, node_port).into(),
+                endpoints: endpoints.clone(),
             });
         }
+        proxied.push(ProxiedPort {
+            listen: (address, number).into(),
+            endpoints,
+        });
     }
     proxied
 }
@@ -191,7 +205,10 @@ mod tests {
         }
     }
 
-    const API_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+    const KNOWN: KnownAddresses = KnownAddresses {
+        api_server: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443),
+        node: Ipv4Addr::new(10, 244, 0, 1),
+    };
 
     #[test]
     fn a_headless_service_stands_for_its_ready_pods() {
@@ -225,15 +242,24 @@ mod tests {
     fn connections_go_to_the_named_port_of_ready_pods() {
         let service = service("10.96.0.7", &json!({}));
         let (ready, starting) = (endpoint(2, true), endpoint(3, false));
-        let ports = proxied_ports(&service, &[&ready, &starting], API_SERVER);
+        let ports = proxied_ports(&service, &[&ready, &starting], KNOWN);
         assert_eq!(ports.len(), 1);
         assert_eq!(ports[0].listen, "10.96.0.7:8081".parse().unwrap());
         assert_eq!(ports[0].endpoints, ["10.244.0.2:8082".parse().unwrap()]);
     }
 
     #[test]
+    fn a_node_port_is_served_at_the_node() {
+        let extra = json!({"spec": {"ports": [{"port": 8081, "targetPort": "rest", "nodePort": 30081}]}});
+        let ports = proxied_ports(&service("10.96.0.7", &extra), &[&endpoint(2, true)], KNOWN);
+        let listened: Vec<String> = ports.iter().map(|port| port.listen.to_string()).collect();
+        assert_eq!(listened, ["10.244.0.1:30081", "10.96.0.7:8081"]);
+        assert_eq!(ports[0].endpoints, ports[1].endpoints);
+    }
+
+    #[test]
     fn a_port_without_a_ready_pod_is_not_served() {
         let service = service("10.96.0.7", &json!({}));
-        assert_eq!(proxied_ports(&service, &[&endpoint(3, false)], API_SERVER), []);
+        assert_eq!(proxied_ports(&service, &[&endpoint(3, false)], KNOWN), []);
     }
 }

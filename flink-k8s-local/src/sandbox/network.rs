@@ -81,6 +81,7 @@ impl SandboxNetwork {
             handle: self.handle.clone(),
             bridge: self.bridge,
             loopback: self.loopback,
+            gateway: self.gateway(),
         }
     }
 }
@@ -91,6 +92,7 @@ pub(crate) struct NetworkWiring {
     handle: Handle,
     bridge: u32,
     loopback: u32,
+    gateway: Ipv4Addr,
 }
 
 impl NetworkWiring {
@@ -120,12 +122,16 @@ impl NetworkWiring {
             .map_err(refused("connect a pod to the bridge"))
     }
 
-    /// Makes a Service's address local to the sandbox, so that the Service proxy can listen on it.
+    /// Makes a Service's address local to the sandbox, so that the Service proxy can listen on it. That of the bridge,
+    /// which has node ports, is local already.
     ///
     /// # Errors
     ///
     /// When the kernel refuses. That the address is there already is fine.
     pub(crate) async fn add_service_address(&self, address: Ipv4Addr) -> Result<(), SandboxError> {
+        if address == self.gateway {
+            return Ok(());
+        }
         match add_address(&self.handle, self.loopback, address, 32).await {
             Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             result => result,

@@ -21,8 +21,7 @@ const UNKNOWN_PART: &str = "it is not known yet which pods exist, or which resou
 pub enum Readiness {
     /// It answers `GET /config`.
     Rest(RestClient),
-    /// Something listens on this port of the loopback: for a REST endpoint with TLS, whose certificate is
-    /// not made out to the loopback.
+    /// Something listens on this port of the loopback: for a REST endpoint with TLS whose keystore cannot be read.
     Port(u16),
     /// There is no JobManager beside us. We are ready once Kubernetes has answered so far that we know our part: we
     /// act and know the pods, or we know who acts.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use flink_k8s_client::kubernetes_cluster_descriptor::{Removal, RemovalPlan};
+use flink_k8s_client::rest_access::RestWay;
 use flink_k8s_client::rest_client::{JobEnding, JobSummary, SavepointFormat, SavepointOptions};
+use flink_k8s_core::configuration::kubernetes_options;
 use flink_k8s_core::kube_client::KubeClient as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -71,6 +73,7 @@ impl Jobs {
                 |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
             anyhow::ensure!(pods.iter().any(runs), "no JobManager of it runs");
             let rest = connection.rest_of(deployment).await?;
+            require_same_cluster(&rest, plan).await?;
             let running = rest.client.running_jobs().await;
             let running = running.map_err(|error| rest.explain(error))?;
             anyhow::Ok((rest, running))
@@ -177,6 +180,36 @@ impl Jobs {
         ));
         Ok(Ended::NotAll)
     }
+}
+
+/// Refuses an endpoint that the user gave and that is not the cluster's: the jobs there are somebody else's.
+async fn require_same_cluster(rest: &Rest, plan: &RemovalPlan) -> anyhow::Result<()> {
+    let RestWay::Given(url) = rest.access.way() else {
+        return Ok(());
+    };
+    let settings = rest.client.job_manager_settings().await;
+    let settings = settings.map_err(|error| rest.explain(error))?;
+    for (option, expected, default) in [
+        (
+            kubernetes_options::CLUSTER_ID.key,
+            plan.cluster_id.as_str(),
+            "none",
+        ),
+        (
+            kubernetes_options::NAMESPACE.key,
+            plan.namespace.as_str(),
+            kubernetes_options::NAMESPACE.default,
+        ),
+    ] {
+        let found = settings.get(option).map_or(default, String::as_str);
+        anyhow::ensure!(
+            found == expected,
+            "{url} is not the REST endpoint of cluster {} in namespace {}: its {option} is {found}",
+            plan.cluster_id,
+            plan.namespace
+        );
+    }
+    Ok(())
 }
 
 fn ending(arguments: &RemovalArguments) -> Option<JobEnding> {

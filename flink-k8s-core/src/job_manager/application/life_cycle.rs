@@ -6,8 +6,7 @@
 
 use crate::configuration::flink_k8s_options::{self, OnFinish};
 use crate::configuration::{
-    FlinkConfiguration, Origin, common_options, deployment_options, high_availability_options,
-    kubernetes_options,
+    FlinkConfiguration, Origin, deployment_options, high_availability_options, kubernetes_options,
 };
 use crate::flink_version::FlinkVersion;
 use crate::job_id::JobId;
@@ -30,16 +29,8 @@ pub(super) fn set(configuration: &mut FlinkConfiguration) -> Result<(), InvalidS
     } else {
         configuration.get(option)?
     };
-    let is_hidden = configuration.get(&common_options::REST_SSL_ENABLED)?;
-    match on_finish {
-        OnFinish::KeepFor(_) if is_hidden => {
-            return Err(InvalidSpecification::EndNotSeen {
-                key: option.key,
-                value: on_finish.to_string(),
-            });
-        }
-        OnFinish::Delete if is_hidden || is_flinks_choice => return Ok(()),
-        _ => {}
+    if on_finish == OnFinish::Delete && is_flinks_choice {
+        return Ok(());
     }
     configuration.set(shutdown.key, "false", OURS);
     configuration.set(option.key, on_finish.to_string(), OURS);
@@ -127,19 +118,6 @@ mod tests {
         let refusal = lived(&[(SHUTDOWN, "true"), (ON_FINISH, "keep")]).unwrap_err();
         assert!(
             refusal.contains(SHUTDOWN) && refusal.contains(ON_FINISH),
-            "{refusal}"
-        );
-    }
-
-    #[test]
-    fn an_end_that_cannot_be_seen_is_left_to_flink_or_refused() {
-        let hidden = ("security.ssl.rest.enabled", "true");
-        assert_eq!(text(&lived(&[hidden]).unwrap(), SHUTDOWN), None);
-        let kept = lived(&[hidden, (ON_FINISH, "keep")]).unwrap();
-        assert_eq!(text(&kept, SHUTDOWN).as_deref(), Some("false"));
-        let refusal = lived(&[hidden, (ON_FINISH, "keep-for 1h")]).unwrap_err();
-        assert!(
-            refusal.contains("keep-for 1 h") && refusal.contains(hidden.0),
             "{refusal}"
         );
     }
