@@ -78,6 +78,13 @@ pub(crate) enum Command {
 is made already, by whatever calls Flink's API and writes getJobGraph() to a file with an ObjectOutputStream:
   flink-k8s run -Dkubernetes.cluster-id=orders --job-graph orders.graph --jar orders.jar --artifact cities=cities.csv
 
+With --compile local the main method runs here, in a JVM that Flink's own client starts in, and what it says goes to \
+standard error. It sees the files and the network of this machine; the cluster gets the finished jobs, of which there may \
+be several. The JVM ends when it has submitted them: what execute() returns has no results of the job, as with a jar that \
+the JobManager runs. With -Dexecution.attached=true it stays until main has seen the results.
+
+An upload that breaks off begins anew when it is repeated: Flink cannot go on with half of one.
+
 EXIT CODES: 0 the job finished, or, with --detached, it is submitted, 1 it did not finish, or cannot be submitted as it is, \
 2 wrong usage, 3 a failure outside, 130 interrupted: the job goes on."
     )]
@@ -264,6 +271,9 @@ pub(crate) struct RunArguments {
     pub(crate) shutdown_on_attached_exit: bool,
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
+    /// Where the program's main method runs, which makes the job
+    #[arg(long, value_enum, value_name = "WHERE", default_value_t = Compile::Cluster, conflicts_with = "graph")]
+    pub(crate) compile: Compile,
     #[command(flatten)]
     pub(crate) job_graph: JobGraphArguments,
     /// The job's jar on this machine
@@ -293,6 +303,15 @@ pub(crate) struct RestoreArguments {
         requires = "from_savepoint"
     )]
     pub(crate) allow_non_restored_state: bool,
+}
+
+/// Where the main method of a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compile {
+    /// On the JobManager
+    Cluster,
+    /// On this machine, with the Flink in `FLINK_HOME` and the Java in `JAVA_HOME`
+    Local,
 }
 
 /// Where a job runs.

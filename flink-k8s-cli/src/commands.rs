@@ -14,6 +14,7 @@ pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;
 pub(crate) mod list;
 pub(crate) mod local;
+mod local_program;
 pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod permissions;

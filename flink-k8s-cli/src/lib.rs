@@ -5,6 +5,7 @@ mod commands;
 mod connection;
 mod effective_configuration;
 mod hints;
+mod local_installation;
 mod observation;
 mod outcome;
 mod printer;

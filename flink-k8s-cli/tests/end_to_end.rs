@@ -24,6 +24,8 @@ mod harness;
 mod high_availability;
 #[path = "end_to_end/jobs.rs"]
 mod jobs;
+#[path = "end_to_end/local_programs.rs"]
+mod local_programs;
 #[path = "end_to_end/outage.rs"]
 mod outage;
 #[path = "end_to_end/processes.rs"]

@@ -17,6 +17,7 @@ pub mod pod_logs;
 pub mod rest_access;
 pub mod rest_client;
 pub mod rest_security;
+pub mod submission_listener;
 pub mod tunnel;
 pub mod workers_report;
 

@@ -8,6 +8,7 @@ mod job_graph;
 mod jobs;
 mod metrics;
 mod overview;
+mod pass_on;
 mod requirements;
 mod slots;
 mod snapshots;
@@ -28,6 +29,8 @@ pub use ending::{EndJobError, EndedJob, JobEnding};
 pub use error::RestError;
 pub use follow::{FollowError, FollowOptions, JobEvent};
 pub use jars::{Jar, JarId, JarRun, SubmittedJob};
+pub(crate) use job_graph::SubmitAnswer;
+pub(crate) use job_graph::serialized::JobIdSearch;
 pub use job_graph::{JobGraphError, JobGraphSubmission};
 pub use jobs::{
     ApplicationStatus, ExceptionEntry, FailureCause, JobDetails, JobExceptions, JobResult, JobState,
@@ -38,7 +41,9 @@ pub use overview::{ClusterOverview, NotReady, RestConfiguration, TaskManagerInfo
 pub use requirements::{ParallelismBounds, ResourceRequirements};
 pub use slots::{AllocatedSlot, TaskManagerDetails};
 pub use snapshots::{CheckpointKind, Operation, OperationError, SavepointFormat, SavepointOptions};
+pub(crate) use submit::is_duplicate;
 pub use tls_problem::TlsProblem;
+pub(crate) use upload::stalled;
 pub use upload::{UploadError, UploadProgress};
 
 /// How long opening a connection may take.
@@ -46,7 +51,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an ordinary request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a program's `main` may take: Flink runs it while the request waits.
-const RUN_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 /// Idle connections are closed before Flink or a tunnel closes them, so that no request meets a dead one.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -229,6 +234,9 @@ fn is_loopback(url: &Url) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+pub(crate) use job_graph::serialized::tests::graph as serialized_graph;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ use crate::parameters::task_manager::worker_resources;
 
 /// Main class of a TaskManager.
 const TASK_MANAGER_CLASS: &str = "org.apache.flink.kubernetes.taskmanager.KubernetesTaskExecutorRunner";
+/// Main class of Flink's own command line client.
+const CLIENT_CLASS: &str = "org.apache.flink.client.cli.CliFrontend";
 /// Main class of a session's JobManager that knows no resource provider.
 const STANDALONE_SESSION_CLASS: &str =
     "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
@@ -209,6 +211,45 @@ pub fn task_manager(
     process.command(installation, configuration)
 }
 
+/// The JVM of Flink's own command line client with these arguments, such as `run -t remote job.jar`. Where logging is
+/// configured for it, that is in `log4j-cli.properties` and `logback.xml`.
+///
+/// # Errors
+///
+/// See [`StartCommandError`].
+pub fn command_line_client(
+    installation: &FlinkInstallation,
+    configuration: &FlinkConfiguration,
+    arguments: Vec<String>,
+) -> Result<JavaCommand, StartCommandError> {
+    let process = Process {
+        service: "client",
+        main_class: CLIENT_CLASS,
+        memory_options: Vec::new(),
+        role: java_options::Role::Client,
+        arguments,
+    };
+    process.command(installation, configuration)
+}
+
+/// The major version in the `release` file of a Java installation, such as 17 or, for 1.8, 8.
+///
+/// ```
+/// # use flink_k8s_core::start_command::java_major_version;
+/// assert_eq!(java_major_version("JAVA_VERSION=\"17.0.15\"\n"), Some(17));
+/// ```
+pub fn java_major_version(release: &str) -> Option<u32> {
+    let version = release
+        .lines()
+        .find_map(|line| line.strip_prefix("JAVA_VERSION="))?
+        .trim_matches('"');
+    let mut numbers = version.split(['.', '_', '-', '+']);
+    match numbers.next()?.parse().ok()? {
+        1 => numbers.next()?.parse().ok(),
+        major => Some(major),
+    }
+}
+
 /// What tells one of Flink's processes from another.
 struct Process {
     service: &'static str,
@@ -251,7 +292,7 @@ impl Process {
         if standard_streams.is_some() {
             arguments.push("-Dconsole.log.level=OFF".to_owned());
         }
-        arguments.extend(logging_options(installation, &log_prefix));
+        arguments.extend(logging_options(installation, self.role, &log_prefix));
         arguments.push("-classpath".to_owned());
         arguments.push(class_path::class_path(installation)?);
         arguments.push(self.main_class.to_owned());
@@ -319,14 +360,24 @@ fn standard_streams(
     }))
 }
 
-fn logging_options(installation: &FlinkInstallation, log_prefix: &str) -> [String; 4] {
+fn logging_options(
+    installation: &FlinkInstallation,
+    role: java_options::Role,
+    log_prefix: &str,
+) -> [String; 4] {
     let file = |name: &str| text(&installation.configuration_directory.join(name));
-    let log4j = file("log4j-console.properties");
+    let (log4j, logback) = match role {
+        java_options::Role::JobManager | java_options::Role::TaskManager => {
+            ("log4j-console.properties", "logback-console.xml")
+        }
+        java_options::Role::Client => ("log4j-cli.properties", "logback.xml"),
+    };
+    let (log4j, logback) = (file(log4j), file(logback));
     [
         format!("-Dlog.file={log_prefix}.log"),
         format!("-Dlog4j.configuration=file:{log4j}"),
         format!("-Dlog4j.configurationFile=file:{log4j}"),
-        format!("-Dlogback.configurationFile=file:{}", file("logback-console.xml")),
+        format!("-Dlogback.configurationFile=file:{logback}"),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, ParseConfigurationError};
-use flink_k8s_core::start_command::FlinkInstallation;
+use flink_k8s_core::start_command::{FlinkInstallation, java_major_version};
 
 /// Where Flink is in an image that does not say so in `FLINK_HOME`.
 const DEFAULT_FLINK_HOME: &str = "/opt/flink";
@@ -195,18 +195,8 @@ pub(crate) fn file_names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The major version in the `release` file of a Java installation, such as 17 or, for 1.8, 8.
 fn java_version(home: &Path) -> Option<u32> {
-    let release = fs::read_to_string(home.join("release")).ok()?;
-    let version = release
-        .lines()
-        .find_map(|line| line.strip_prefix("JAVA_VERSION="))?
-        .trim_matches('"');
-    let mut numbers = version.split(['.', '_', '-', '+']);
-    match numbers.next()?.parse().ok()? {
-        1 => numbers.next()?.parse().ok(),
-        major => Some(major),
-    }
+    java_major_version(&fs::read_to_string(home.join("release")).ok()?)
 }
 
 #[cfg(test)]
@@ -268,18 +258,5 @@ mod tests {
             surroundings.configuration_files().unwrap(),
             ["config.yaml", "flink-conf.yaml"]
         );
-    }
-
-    #[test]
-    fn the_version_of_java_is_read_from_its_release_file() {
-        let home = tempfile::tempdir().unwrap();
-        for (text, version) in [("17.0.15", 17), ("1.8.0_412", 8), ("21", 21)] {
-            fs::write(
-                home.path().join("release"),
-                format!("IMPLEMENTOR=\"x\"\nJAVA_VERSION=\"{text}\"\n"),
-            )
-            .unwrap();
-            assert_eq!(java_version(home.path()), Some(version));
-        }
     }
 }

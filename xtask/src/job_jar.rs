@@ -20,9 +20,10 @@ use crate::terminal::Terminal;
 /// The class with `main`.
 const MAIN_CLASS: &str = "examples.WordCount";
 /// The sources, below the top of the workspace.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     "examples/jobs/src/examples/Arguments.java",
     "examples/jobs/src/examples/JobGraphFile.java",
+    "examples/jobs/src/examples/TwoJobs.java",
     "examples/jobs/src/examples/WordCount.java",
 ];
 /// The oldest Java that the class files run on.

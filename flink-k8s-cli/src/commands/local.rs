@@ -9,16 +9,19 @@ use flink_k8s_local::local_cluster::{
 
 use super::interrupted;
 use crate::args::{LocalDirectory, LocalMode, LocalStatusArguments, LocalStatusFormat, LocalUpArguments};
+use crate::local_installation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// Starts the embedded Kubernetes.
 pub(crate) async fn up(printer: &Printer, arguments: LocalUpArguments) -> anyhow::Result<Outcome> {
     let directory = state_directory(arguments.directory)?;
-    let flink_home = flink_home(&arguments.flink_home)?;
+    let flink_home = local_installation::flink_home(&arguments.flink_home)?;
     let java_home = match arguments.java_home {
         Some(java_home) => java_home,
-        None => java_on_path()?,
+        None => local_installation::java_on_path().context(
+            "no Java is found: there is no java on the PATH; name an installation with --java-home",
+        )?,
     };
     let java = java_home.join("bin/java");
     anyhow::ensure!(
@@ -150,33 +153,6 @@ fn state_directory(arguments: LocalDirectory) -> anyhow::Result<PathBuf> {
         .join(".local/state"),
     };
     Ok(state.join("flink-k8s/local"))
-}
-
-/// The directory must hold a Flink, so that pods do not fail later for a wrong path.
-fn flink_home(directory: &Path) -> anyhow::Result<PathBuf> {
-    let entries = std::fs::read_dir(directory.join("lib")).with_context(|| {
-        format!(
-            "there is no Flink in {}: it has no readable lib directory",
-            directory.display()
-        )
-    })?;
-    let is_dist = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("flink-dist");
-    let found = entries.flatten().any(|entry| is_dist(&entry));
-    anyhow::ensure!(
-        found,
-        "there is no Flink in {}: lib/flink-dist-*.jar is missing",
-        directory.display()
-    );
-    Ok(directory.to_owned())
-}
-
-/// The installation that the `java` on the path belongs to.
-fn java_on_path() -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .filter_map(|directory| directory.join("java").canonicalize().ok())
-        .find_map(|java| Some(java.parent()?.parent()?.to_owned()))
-        .context("no Java is found: there is no java on the PATH; name an installation with --java-home")
 }
 
 fn own_directory() -> anyhow::Result<PathBuf> {

@@ -19,71 +19,92 @@ use crate::printer::Printer;
 /// How long a job that is cancelled because its user left may take to end, before nobody waits for it.
 const CANCEL_WITHIN: Duration = Duration::from_secs(30);
 
-/// Submits a job and follows it to its end.
+/// Submits a job, or all that a program makes, and follows it to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
     let submission = Submission::checked(printer, &arguments).await?;
     let place = Place::open(printer, arguments.reaching.into_properties()).await?;
-    let (rest, connection, on_exit) = match place {
-        Place::Given { rest, configuration } => (
-            *rest,
-            None,
-            OnExit::of(arguments.shutdown_on_attached_exit, &configuration)?,
-        ),
+    let (rest, connection, configuration) = match place {
+        Place::Given { rest, configuration } => (*rest, None, configuration),
         Place::Kubernetes(connection) => {
             let rest = connection.rest(&connection.cluster_id(None)?).await?;
-            let on_exit = OnExit::of(arguments.shutdown_on_attached_exit, &connection.configuration)?;
-            (rest, Some(connection), on_exit)
+            let configuration = connection.configuration.clone();
+            (rest, Some(connection), configuration)
         }
     };
+    let on_exit = OnExit::of(arguments.shutdown_on_attached_exit, &configuration)?;
     let (name, flag) = (rest.name(), rest.flag());
     // One for the whole command: what is pressed between two waits must not be lost.
     let interruption = interrupted();
     tokio::pin!(interruption);
-    let job_id = tokio::select! {
-        job_id = submission.submit(printer, &rest) => job_id?,
+    let mut jobs = Vec::new();
+    tokio::select! {
+        submitted = submission.submit(printer, &rest, &configuration, &mut jobs) => submitted?,
         () = &mut interruption => {
-            printer.talk(format!(
-                "interrupted before the job was seen to start; \
-                 `flink-k8s list {flag}` shows whether it did"
-            ));
+            if jobs.is_empty() {
+                printer.talk(format!(
+                    "interrupted before the job was seen to start; \
+                     `flink-k8s list {flag}` shows whether it did"
+                ));
+            }
+            on_exit.apply(printer, &rest, &jobs).await;
             return Ok(Outcome::Interrupted);
         }
-    };
+    }
     if arguments.detached {
         printer.talk(format!("job submitted to {name}"));
-        printer.data(job_id.to_string());
+        for job_id in jobs {
+            printer.data(job_id.to_string());
+        }
         return Ok(Outcome::Success);
     }
-    printer.talk(format!("job {job_id} submitted to {name}"));
+    for job_id in &jobs {
+        printer.talk(format!("job {job_id} submitted to {name}"));
+    }
     let observation = match &connection {
         Some(connection) => Some(Observation::open(connection, connection.cluster_id(None)?).await?),
         None => None,
     };
+    let mut outcome = Outcome::Success;
+    for (done, job_id) in jobs.iter().enumerate() {
+        let of_job = tokio::select! {
+            of_job = follow_to_end(printer, &rest, observation.as_ref(), *job_id) => of_job?,
+            () = &mut interruption => {
+                on_exit.apply(printer, &rest, &jobs[done..]).await;
+                return Ok(Outcome::Interrupted);
+            }
+        };
+        if of_job != Outcome::Success {
+            outcome = of_job;
+        }
+    }
+    Ok(outcome)
+}
+
+/// Follows a job to its end, or until it turns out that it cannot get what it needs.
+async fn follow_to_end(
+    printer: &Printer,
+    rest: &Rest,
+    observation: Option<&Observation<'_>>,
+    job_id: JobId,
+) -> anyhow::Result<Outcome> {
     let watching = async {
-        match &observation {
-            Some(observation) => slots::watch(printer, &rest, observation, job_id).await,
+        match observation {
+            Some(observation) => slots::watch(printer, rest, observation, job_id).await,
             // Only Kubernetes knows what is in the way of TaskManagers.
             None => std::future::pending().await,
         }
     };
+    let options = FollowOptions::new().of_submitted_job();
     tokio::select! {
         cause = watching => {
             printer.talk(format!("error: job {job_id} cannot get the slots that it needs: {cause}"));
+            let flag = rest.flag();
             printer.talk(format!(
                 "  hint: the job goes on waiting: `flink-k8s cancel {flag} {job_id}` ends it"
             ));
             Ok(Outcome::UserError)
         }
-        state = follow(printer, &rest, job_id, FollowOptions::new().of_submitted_job()) => end(printer, &rest, job_id, &state?).await,
-        () = &mut interruption => {
-            match on_exit {
-                OnExit::Cancel => cancel(printer, &rest, job_id).await,
-                OnExit::Leave => printer.talk(format!(
-                    "interrupted; job {job_id} goes on: `flink-k8s cancel {flag} {job_id}` ends it"
-                )),
-            }
-            Ok(Outcome::Interrupted)
-        }
+        state = follow(printer, rest, job_id, options) => end(printer, rest, job_id, &state?).await,
     }
 }
 
@@ -101,6 +122,19 @@ impl OnExit {
     fn of(is_asked_for: bool, configuration: &FlinkConfiguration) -> Result<Self, InvalidOptionValue> {
         let cancels = is_asked_for || configuration.get(&deployment_options::SHUTDOWN_ON_ATTACHED_EXIT)?;
         Ok(if cancels { Self::Cancel } else { Self::Leave })
+    }
+
+    /// Does that to these jobs, and says so.
+    async fn apply(self, printer: &Printer, rest: &Rest, jobs: &[JobId]) {
+        for job_id in jobs {
+            match self {
+                Self::Cancel => cancel(printer, rest, *job_id).await,
+                Self::Leave => printer.talk(format!(
+                    "interrupted; job {job_id} goes on: `flink-k8s cancel {} {job_id}` ends it",
+                    rest.flag()
+                )),
+            }
+        }
     }
 }
 

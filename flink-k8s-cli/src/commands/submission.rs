@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use flink_k8s_client::job_jar::{EntryClass, EntryClassOrigin, InvalidJobJar, JobJar};
 use flink_k8s_client::rest_client::{JarId, JarRun, JobGraphSubmission, RestClient, UploadProgress};
+use flink_k8s_core::configuration::FlinkConfiguration;
 use flink_k8s_core::job_id::JobId;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{DynamicProperties, RunArguments};
+use super::local_program::LocalProgram;
+use crate::args::{Compile, DynamicProperties, RunArguments};
 use crate::connection::Rest;
 use crate::printer::Printer;
 
@@ -21,6 +23,8 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(120);
 pub(super) enum Submission {
     /// A jar, whose `main` the JobManager runs.
     Jar { jar: PathBuf, run: JarRun },
+    /// A jar, whose `main` runs here.
+    Local(Box<LocalProgram>),
     /// A job that was made elsewhere.
     JobGraph {
         graph: PathBuf,
@@ -52,33 +56,44 @@ impl Submission {
         }
         let jar = arguments.jar.clone().context("no jar is named")?;
         check_jar(printer, &jar, arguments.class.as_deref())?;
+        if arguments.compile == Compile::Local {
+            return Ok(Self::Local(Box::new(LocalProgram::checked(arguments, &jar)?)));
+        }
         let run = jar_run(arguments).with_configuration(options);
         Ok(Self::Jar { jar, run })
     }
 
-    /// Submits it once, whatever happens to answers.
-    pub(super) async fn submit(&self, printer: &Printer, rest: &Rest) -> anyhow::Result<JobId> {
+    /// Submits it once, whatever happens to answers. Jobs are added to `submitted` as soon as they are known to be.
+    pub(super) async fn submit(
+        &self,
+        printer: &Printer,
+        rest: &Rest,
+        configuration: &FlinkConfiguration,
+        submitted: &mut Vec<JobId>,
+    ) -> anyhow::Result<()> {
         let job = match self {
+            Self::Local(program) => return program.run(printer, rest, configuration, submitted).await,
             Self::Jar { jar, run } => {
                 let jar = upload(printer, rest, jar).await?;
-                let submitted = rest.client.submit_jar(&jar, run, SUBMIT_WITHIN).await;
-                let submitted = submitted.map_err(|error| rest.explain(error));
+                let job = rest.client.submit_jar(&jar, run, SUBMIT_WITHIN).await;
+                let job = job.map_err(|error| rest.explain(error));
                 forget(printer, &rest.client, &jar).await;
-                submitted?
+                job?
             }
             Self::JobGraph { graph, submission } => {
                 let (bar, progress) = progress_bar(printer)?;
-                let submitted = rest
+                let job = rest
                     .client
                     .submit_job_graph(submission, SUBMIT_WITHIN, progress)
                     .await;
                 bar.finish_and_clear();
-                let submitted = submitted.map_err(|error| rest.explain(error))?;
+                let job = job.map_err(|error| rest.explain(error))?;
                 printer.talk(format!("uploaded {}", graph.display()));
-                submitted
+                job
             }
         };
-        Ok(job.job_id)
+        submitted.push(job.job_id);
+        Ok(())
     }
 }
 

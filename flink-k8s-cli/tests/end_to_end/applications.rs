@@ -239,7 +239,7 @@ fn listed(machine: &Machine) -> Option<serde_json::Value> {
     listed.get(0).cloned()
 }
 
-fn from_base64(text: &str) -> Vec<u8> {
+pub(crate) fn from_base64(text: &str) -> Vec<u8> {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bits = text.bytes().filter(|letter| *letter != b'=');
     let bits: Vec<bool> = bits

@@ -133,6 +133,9 @@ impl Machine {
             .env("HOME", self.directory.path())
             .env_remove("FLINK_CONF_DIR")
             .env("FLINK_HOME", &self.prepared.flink_home)
+            .env("JAVA_HOME", &self.prepared.java_home)
+            // Nothing may depend on it.
+            .env("LC_ALL", "C")
             .stdin(Stdio::null());
         command
     }

@@ -172,7 +172,7 @@ impl RestError {
         }
     }
 
-    pub(super) fn from_transport(method: &Method, url: &Url, source: reqwest::Error) -> Self {
+    pub(crate) fn from_transport(method: &Method, url: &Url, source: reqwest::Error) -> Self {
         let (method, url) = (method.clone(), Box::new(url.clone()));
         // The URL is in our own text already.
         let source = source.without_url();
@@ -189,7 +189,7 @@ impl RestError {
         }
     }
 
-    pub(super) fn from_refusal(
+    pub(crate) fn from_refusal(
         method: &Method,
         url: &Url,
         status: StatusCode,

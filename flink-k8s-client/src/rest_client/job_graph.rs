@@ -1,6 +1,6 @@
 //! Submitting a job as a serialized job graph, with the jars and files that it needs.
 
-pub(super) mod serialized;
+pub(crate) mod serialized;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::submit::SubmissionError;
 use super::upload::{FileProblem, OpenFile, plain_name, stalled};
-use super::{RUN_TIMEOUT, RestClient, RestError, SubmittedJob, UploadProgress, decode};
+use super::{RUN_TIMEOUT, RestClient, RestError, SubmittedJob, UploadProgress, authorized, decode};
 
 /// The content types that Flink's own client uses.
 const BINARY: &str = "application/octet-stream";
@@ -202,10 +202,18 @@ struct ArtifactName {
     file_name: String,
 }
 
+/// What Flink answers to a submission.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SubmitAnswer {
+pub(crate) struct SubmitAnswer {
     job_url: String,
+}
+
+impl SubmitAnswer {
+    pub(crate) fn job_id(&self) -> Result<JobId, serde_json::Error> {
+        let last = self.job_url.rsplit('/').next().unwrap_or_default();
+        last.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 impl RestClient {
@@ -255,20 +263,19 @@ impl RestClient {
         }
         let total = files.iter().map(OpenFile::length).sum();
         let moved = Arc::new(AtomicU64::new(0));
-        let request = self.http.post(self.request(Method::POST, "jobs").url);
         let url = self.request(Method::POST, "jobs").url;
+        let request = self.http.post(url.clone());
         let request = request.multipart(form(submission, files, total, &moved, &progress));
         let exchange = async {
-            let answer = request.send().await;
+            let answer = authorized(request, &self.security)?.send().await;
             let answer = answer.map_err(|source| RestError::from_transport(&Method::POST, &url, source))?;
             let answer: SubmitAnswer = decode(&Method::POST, &url, answer).await?;
-            let job_id = answer.job_url.rsplit('/').next().unwrap_or_default().parse();
-            job_id
-                .map(|job_id| SubmittedJob { job_id })
-                .map_err(|error| RestError::Malformed {
-                    url: Box::new(url.clone()),
-                    source: serde::de::Error::custom(error),
-                })
+            let malformed = |source| RestError::Malformed {
+                url: Box::new(url.clone()),
+                source,
+            };
+            let job_id = answer.job_id().map_err(malformed)?;
+            Ok(SubmittedJob { job_id })
         };
         tokio::select! {
             answer = exchange => answer.map_err(|source| JobGraphError::Rest { path: graph.to_owned(), source }),

@@ -105,7 +105,8 @@ impl SubmissionError for RestError {
     }
 }
 
-fn is_duplicate(failure: &RestError) -> bool {
+/// Whether Flink refuses a job because it has, or had, it.
+pub(crate) fn is_duplicate(failure: &RestError) -> bool {
     let says_so = |error: &String| DUPLICATES.iter().any(|mark| error.contains(mark));
     failure.flink_errors().iter().any(says_so)
 }

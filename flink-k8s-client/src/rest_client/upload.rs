@@ -241,7 +241,7 @@ fn read_ahead(mut content: io::Take<File>) -> impl Stream<Item = io::Result<Byte
 
 /// Returns when the count has not changed for [`STALL_LIMIT`], or, once all of `total` is sent, when no answer has come
 /// for `answer_limit`.
-pub(super) async fn stalled(moved: &AtomicU64, total: u64, answer_limit: Duration) {
+pub(crate) async fn stalled(moved: &AtomicU64, total: u64, answer_limit: Duration) {
     let mut before = moved.load(Ordering::Relaxed);
     while before < total {
         time::sleep(STALL_LIMIT).await;

@@ -17,6 +17,8 @@ use crate::configuration::{ConfigOption, FlinkConfiguration, common_options};
 pub(super) enum Role {
     JobManager,
     TaskManager,
+    /// Flink's own command line.
+    Client,
 }
 
 /// All configured options in upstream's order. `FLINK_ENV_JAVA_OPTS` of the environment stands in for the
@@ -46,18 +48,20 @@ pub(super) fn words(
         }
         words
     };
-    let (default, own) = match role {
-        Role::JobManager => (
+    let own: &[&ConfigOption<String>] = match role {
+        Role::JobManager => &[
             &common_options::JAVA_DEFAULT_OPTS_JOB_MANAGER,
             &common_options::JAVA_OPTS_JOB_MANAGER,
-        ),
-        Role::TaskManager => (
+        ],
+        Role::TaskManager => &[
             &common_options::JAVA_DEFAULT_OPTS_TASK_MANAGER,
             &common_options::JAVA_OPTS_TASK_MANAGER,
-        ),
+        ],
+        Role::Client => &[&common_options::JAVA_OPTS_CLIENT],
     };
-    words.extend(read(default)?);
-    words.extend(read(own)?);
+    for option in own {
+        words.extend(read(option)?);
+    }
     Ok(words)
 }
 

@@ -205,3 +205,40 @@ fn java_from_24_on_is_not_asked_for_a_security_manager() {
     };
     assert_eq!([11, 17, 21, 25].map(allows), [false, false, true, false]);
 }
+
+#[test]
+fn the_command_line_client_gets_its_own_options_its_logging_and_its_arguments_as_they_are() {
+    let configuration = configuration(&[
+        ("env.java.opts.all", "-Dall=1"),
+        ("env.java.opts.client", "-Dclient='a b'"),
+        ("env.java.opts.jobmanager", "-Dnever=1"),
+    ]);
+    let arguments: Vec<String> = ["run", "-t", "remote", "job.jar", "--in", "a $b"]
+        .map(str::to_owned)
+        .to_vec();
+    let command = command_line_client(&installation(), &configuration, arguments.clone()).unwrap();
+    let main_class = command
+        .arguments
+        .iter()
+        .position(|word| word == CLIENT_CLASS)
+        .unwrap();
+    let (options, rest) = command.arguments.split_at(main_class);
+    assert_eq!(rest[1..], arguments);
+    assert_eq!(options[1..3], ["-Dall=1", "-Dclient=a b"]);
+    assert!(
+        !options
+            .iter()
+            .any(|word| word.starts_with("-Xm") || word.contains("never"))
+    );
+    let logging = "-Dlog4j.configurationFile=file:/opt/flink/conf/log4j-cli.properties";
+    assert!(options.iter().any(|word| word == logging), "{options:?}");
+}
+
+#[test]
+fn the_version_of_java_is_read_from_its_release_file() {
+    for (text, version) in [("17.0.15", 17), ("1.8.0_412", 8), ("21", 21)] {
+        let release = format!("IMPLEMENTOR=\"x\"\nJAVA_VERSION=\"{text}\"\n");
+        assert_eq!(java_major_version(&release), Some(version));
+    }
+    assert_eq!(java_major_version(""), None);
+}

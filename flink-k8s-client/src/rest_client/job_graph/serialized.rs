@@ -22,32 +22,99 @@ const FLAGS: usize = 3;
 /// Bytes of a reference to a class that the stream had before.
 const HANDLE: usize = 4;
 /// More than the description of both classes and the id take.
-const LONGEST: u64 = 256;
+const LONGEST: usize = 256;
 /// How much is read at a time.
 const CHUNK: u64 = 64 * 1024;
 
 /// The id of the job, or what is missing to make the stream a job graph. The stream is read up to the id.
 pub(super) fn job_id(stream: &mut impl Read) -> io::Result<Result<JobId, &'static str>> {
-    let mut window = Vec::new();
-    Read::by_ref(stream).take(CHUNK).read_to_end(&mut window)?;
-    if !window.starts_with(&STREAM) {
+    let mut chunk = Vec::new();
+    Read::by_ref(stream).take(CHUNK).read_to_end(&mut chunk)?;
+    if !chunk.starts_with(&STREAM) {
         return Ok(Err("it is not what Java's ObjectOutputStream writes"));
     }
-    let mut wanted = vec![OBJECT, CLASS];
-    wanted.extend(name(JOB_ID));
+    let mut search = JobIdSearch::default();
     loop {
-        let found = window.windows(wanted.len()).position(|bytes| bytes == wanted);
-        if let Some(at) = found {
-            Read::by_ref(stream).take(LONGEST).read_to_end(&mut window)?;
-            let id = id_after(&window[at + wanted.len()..]);
-            return Ok(id.ok_or("the id of its job is written in an unknown way"));
+        if let Some(job_id) = search.feed(&chunk) {
+            return Ok(Ok(job_id));
         }
-        // The next chunk may have the other half.
-        let known = window.len().saturating_sub(wanted.len());
-        window.drain(..known);
-        if Read::by_ref(stream).take(CHUNK).read_to_end(&mut window)? == 0 {
-            return Ok(Err("there is no id of a job in it"));
+        chunk.clear();
+        if search.is_over() || Read::by_ref(stream).take(CHUNK).read_to_end(&mut chunk)? == 0 {
+            return Ok(Err(if search.is_begun() {
+                "the id of its job is written in an unknown way"
+            } else {
+                "there is no id of a job in it"
+            }));
         }
+    }
+}
+
+/// Looks for the id of a job in a stream that comes in pieces, and may have other things before and after it.
+#[derive(Debug, Default)]
+pub(crate) struct JobIdSearch {
+    /// What the id may begin in; from the beginning of its class on, once that is found.
+    window: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    Looking,
+    /// The class is there, but not yet all that follows.
+    Begun,
+    Found(JobId),
+    /// It is written in an unknown way.
+    GivenUp,
+}
+
+impl JobIdSearch {
+    /// Looks at the next piece; the id, once it is known.
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Option<JobId> {
+        if !self.is_over() {
+            self.window.extend_from_slice(piece);
+            self.look();
+        }
+        match self.state {
+            State::Found(job_id) => Some(job_id),
+            State::Looking | State::Begun | State::GivenUp => None,
+        }
+    }
+
+    /// Whether more pieces make no difference.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Found(_) | State::GivenUp)
+    }
+
+    fn is_begun(&self) -> bool {
+        !matches!(self.state, State::Looking)
+    }
+
+    fn look(&mut self) {
+        let mut wanted = vec![OBJECT, CLASS];
+        wanted.extend(name(JOB_ID));
+        if matches!(self.state, State::Looking) {
+            let found = self
+                .window
+                .windows(wanted.len())
+                .position(|bytes| bytes == wanted);
+            // The next piece may have the other half.
+            let passed = found.unwrap_or_else(|| (self.window.len() + 1).saturating_sub(wanted.len()));
+            self.window.drain(..passed);
+            if found.is_none() {
+                return;
+            }
+            self.state = State::Begun;
+        }
+        let rest = &self.window[wanted.len()..];
+        if let Some(job_id) = id_after(rest) {
+            self.state = State::Found(job_id);
+        } else if rest.len() >= LONGEST {
+            self.state = State::GivenUp;
+        } else {
+            return;
+        }
+        self.window = Vec::new();
     }
 }
 
@@ -80,7 +147,7 @@ fn name(name: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-pub(in crate::rest_client) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const ID: [u8; 16] = [
@@ -88,7 +155,7 @@ pub(in crate::rest_client) mod tests {
     ];
 
     /// A stream with such an id behind so many other bytes, as Java writes it.
-    pub(in crate::rest_client) fn graph(id: [u8; 16], before: usize) -> Vec<u8> {
+    pub(crate) fn graph(id: [u8; 16], before: usize) -> Vec<u8> {
         let mut stream = STREAM.to_vec();
         stream.extend(vec![b'x'; before]);
         stream.extend([OBJECT, CLASS]);

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use flink_k8s_core::configuration::{FlinkConfiguration, Origin, rest_client_options};
 use tempfile::TempDir;
 
 use super::*;
@@ -146,4 +147,25 @@ async fn what_cannot_be_submitted_is_refused_before_anything_is_sent() {
     let directory_as_artifact = submission.with_artifact("x", directory.path());
     insta::assert_snapshot!(refusal(&directory_as_artifact).await, @"/here cannot be uploaded: it is a directory");
     assert_eq!(posts(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_graph_goes_with_the_credentials_that_the_endpoint_wants() {
+    let (directory, submission) = submission();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "ann:secret\n").unwrap();
+    let mut configuration = FlinkConfiguration::new();
+    let password = password.display().to_string();
+    configuration.set(
+        rest_client_options::BASIC_AUTH_FILE.key,
+        password,
+        Origin::CommandLine,
+    );
+    let security = RestSecurity::from_configuration(&configuration).unwrap();
+    let server = MockServer::start().await;
+    serve(&server, "POST", JOBS, accepted()).await;
+    let rest = RestClient::with_security(server.uri().parse().unwrap(), security).unwrap();
+    assert_eq!(submitted(&rest, &submission).await.unwrap(), job_id());
+    let request = &server.received_requests().await.unwrap()[0];
+    assert_eq!(request.headers["authorization"], "Basic YW5uOnNlY3JldA==");
 }
