@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::deployment_options::ClaimMode;
 use flink_k8s_core::configuration::{OptionValue, parse_dynamic_property};
 use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::restored_state::RestoredState;
 
 use self::application::ApplicationCommand;
 use self::gc::GcArguments;
@@ -303,6 +305,31 @@ pub(crate) struct RestoreArguments {
         requires = "from_savepoint"
     )]
     pub(crate) allow_non_restored_state: bool,
+    /// Whose the savepoint is once the job has started: NO_CLAIM leaves it alone, CLAIM deletes it when checkpoints have
+    /// taken its place [default: NO_CLAIM; also -cm, and -rm as before Flink 1.20]
+    #[arg(
+        long,
+        visible_alias = "claimMode",
+        aliases = ["restoreMode", "restore-mode"],
+        value_name = "MODE",
+        value_parser = claim_mode,
+        requires = "from_savepoint"
+    )]
+    pub(crate) claim_mode: Option<ClaimMode>,
+}
+
+impl RestoreArguments {
+    /// The state that is named.
+    pub(crate) fn state(&self) -> Option<RestoredState> {
+        let mut state = RestoredState::new(self.from_savepoint.as_ref()?);
+        if self.allow_non_restored_state {
+            state = state.skipping_unclaimed_state();
+        }
+        Some(match self.claim_mode {
+            Some(claim_mode) => state.with_claim_mode(claim_mode),
+            None => state,
+        })
+    }
 }
 
 /// Where the main method of a program runs.
@@ -429,6 +456,10 @@ fn property(text: &str) -> Result<(String, String), String> {
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::parse(text).map_err(|malformed| malformed.to_string())
+}
+
+fn claim_mode(text: &str) -> Result<ClaimMode, String> {
+    ClaimMode::parse(text).map_err(|malformed| malformed.to_string())
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
     reason = "helpers of tests: a panic is the failure, and what is printed is its evidence"
 )]
 
+#[path = "end_to_end/application_recovery.rs"]
+mod application_recovery;
 #[path = "end_to_end/applications.rs"]
 mod applications;
 #[path = "end_to_end/chain.rs"]

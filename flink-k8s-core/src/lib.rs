@@ -24,5 +24,6 @@ pub mod parameters;
 pub mod permissions;
 pub mod pod_name;
 pub mod resource_manager;
+pub mod restored_state;
 pub mod start_command;
 pub mod task_manager;

@@ -7,7 +7,10 @@ use clap::{Arg, Command};
 /// What Flink's users write as `-sae`.
 const SHUTDOWN_ON_ATTACHED_EXIT: &str = "shutdown-on-attached-exit";
 
-/// Rewrites `-sae` to `--shutdown-on-attached-exit`, `-jc CLASS` to `--job-classname CLASS` and `--on-finish keep-for 10min` to one word, in front of the first
+/// What Flink's users write as `-cm`, and as `-rm` before Flink 1.20.
+const CLAIM_MODE: &str = "claim-mode";
+
+/// Rewrites long names with one dash, which Flink takes, to two, `-cm` and `-rm` to `--claim-mode`, `-sae` to `--shutdown-on-attached-exit`, `-jc CLASS` to `--job-classname CLASS` and `--on-finish keep-for 10min` to one word, in front of the first
 /// argument without a dash: what follows belongs to the job. A `--` there says that no jar follows, where the command
 /// could do without one.
 pub(crate) fn understood(command: &Command, arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -26,13 +29,20 @@ pub(crate) fn understood(command: &Command, arguments: impl IntoIterator<Item = 
             }
             continue;
         }
-        let has_switch = command
-            .get_arguments()
-            .any(|known| known.get_long() == Some(SHUTDOWN_ON_ATTACHED_EXIT));
-        if text == "-sae" && has_switch {
-            understood.push(format!("--{SHUTDOWN_ON_ATTACHED_EXIT}").into());
-            continue;
-        }
+        let name = match text {
+            "-sae" => SHUTDOWN_ON_ATTACHED_EXIT,
+            "-cm" | "-rm" => CLAIM_MODE,
+            _ => text
+                .strip_prefix('-')
+                .filter(|name| name.len() > 1)
+                .unwrap_or_default(),
+        };
+        let argument = if command.get_arguments().any(|known| is_called(known, name)) {
+            OsString::from(format!("--{name}"))
+        } else {
+            argument
+        };
+        let text = argument.to_str().unwrap_or_default();
         if !text.starts_with('-') {
             let Some(subcommand) = command.find_subcommand(text) else {
                 understood.push(argument);
@@ -74,19 +84,21 @@ fn joined(word: &OsStr, duration: &OsStr) -> OsString {
     [word, OsStr::new("="), duration].into_iter().collect()
 }
 
+/// Whether this is one of the option's long names.
+fn is_called(argument: &Arg, long: &str) -> bool {
+    argument.get_long() == Some(long)
+        || argument
+            .get_all_aliases()
+            .is_some_and(|aliases| aliases.contains(&long))
+}
+
 /// Whether the value of this option is the next argument.
 fn takes_next(command: &Command, text: &str) -> bool {
     let takes_value = |argument: &&Arg| argument.get_action().takes_values();
     if let Some(long) = text.strip_prefix("--") {
-        let is_named = |argument: &&Arg| {
-            argument.get_long() == Some(long)
-                || argument
-                    .get_all_aliases()
-                    .is_some_and(|aliases| aliases.contains(&long))
-        };
         return command
             .get_arguments()
-            .find(is_named)
+            .find(|argument| is_called(argument, long))
             .is_some_and(|found| takes_value(&found));
     }
     let mut letters = text.chars().skip(1);
@@ -147,6 +159,27 @@ mod tests {
         );
         assert_eq!(start(&["--on-finish", "keep", "x"]), ["--on-finish", "keep", "x"]);
         assert_eq!(start(&["-jc=org.Main"]), ["--job-classname", "org.Main"]);
+    }
+
+    #[test]
+    fn names_are_taken_as_flink_takes_them() {
+        for (line, expected) in [
+            (
+                &["-rm", "claim", "a.jar", "-rm"][..],
+                &["--claim-mode", "claim", "a.jar", "-rm"][..],
+            ),
+            (
+                &["-fromSavepoint", "-n", "a.jar"],
+                &["--fromSavepoint", "-n", "a.jar"],
+            ),
+            (&["-restoreMode", "legacy"], &["--restoreMode", "legacy"]),
+            (&["-p", "2", "-d", "-s", "x"], &["-p", "2", "-d", "-s", "x"]),
+            (&["-p2", "-Dclass=x", "-sae"], &["-p2", "-Dclass=x", "-sae"]),
+        ] {
+            assert_eq!(start(line), expected);
+        }
+        let run = words(&["flink-k8s", "run", "-sae", "-class", "A", "a.jar"]);
+        assert_eq!(run[2..], ["--shutdown-on-attached-exit", "--class", "A", "a.jar"]);
     }
 
     #[test]

@@ -109,17 +109,6 @@ pub(crate) fn application(
             arguments.parallelism.map(|parallelism| parallelism.to_string()),
         ),
         (
-            deployment_options::SAVEPOINT_PATH.key,
-            arguments.restore.from_savepoint,
-        ),
-        (
-            deployment_options::SAVEPOINT_IGNORE_UNCLAIMED_STATE.key,
-            arguments
-                .restore
-                .allow_non_restored_state
-                .then(|| "true".to_owned()),
-        ),
-        (
             deployment_options::FIXED_JOB_ID.key,
             arguments.job_id.map(|job_id| job_id.to_string()),
         ),
@@ -132,6 +121,9 @@ pub(crate) fn application(
         if let Some(value) = value {
             configuration.set(key, value, Origin::CommandLine);
         }
+    }
+    if let Some(state) = arguments.restore.state() {
+        state.write_to(configuration, &Origin::CommandLine);
     }
     if let Some(jar) = arguments.jar {
         configuration.set_list(deployment_options::PIPELINE_JARS.key, &[jar], Origin::CommandLine);

@@ -131,11 +131,8 @@ fn jar_run(arguments: &RunArguments) -> JarRun {
     if let Some(parallelism) = arguments.parallelism {
         run = run.with_parallelism(parallelism);
     }
-    match &arguments.restore.from_savepoint {
-        Some(path) if arguments.restore.allow_non_restored_state => {
-            run.with_savepoint_dropping_unclaimed_state(path)
-        }
-        Some(path) => run.with_savepoint(path),
+    match arguments.restore.state() {
+        Some(state) => run.with_restored_state(state),
         None => run,
     }
 }

@@ -9,7 +9,7 @@ use super::processes;
 
 const TEXT: &str =
     "It is a truth universally acknowledged, that a single man in possession of a good fortune\n";
-const JAR: &str = "local:///opt/flink/usrlib/job.jar";
+pub(crate) const JAR: &str = "local:///opt/flink/usrlib/job.jar";
 
 /// Puts the jar where an image would have it, and returns the options of a small cluster with that image.
 pub(crate) fn image_with_the_jar(machine: &Machine) -> Vec<String> {
@@ -57,7 +57,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -90,7 +90,7 @@ async fn kubernetes_job_runs_the_job_of_the_image_and_removes_the_cluster() {
     machine.end();
 }
 
-fn texts_and<'a>(words: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn texts_and<'a>(words: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
     [words, more].concat()
 }
 
@@ -233,7 +233,7 @@ async fn a_program_that_fails_is_told_and_its_cluster_kept_without_running_it_ag
 }
 
 /// The one application cluster, as `application list` shows it.
-fn listed(machine: &Machine) -> Option<serde_json::Value> {
+pub(crate) fn listed(machine: &Machine) -> Option<serde_json::Value> {
     let listed = machine.must(&["application", "list", "--output", "json"]);
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     listed.get(0).cloned()

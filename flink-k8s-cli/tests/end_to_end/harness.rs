@@ -256,6 +256,16 @@ impl Machine {
         run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Starts `flink-k8s` with these arguments.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     /// A client for what the commands do not show.
     pub(crate) async fn client(&self) -> kube::Client {
         flink_k8s_client::install_crypto_provider();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use flink_k8s_core::configuration::deployment_options::ClaimMode;
 use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::restored_state::RestoredState;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,8 @@ pub struct JarRun {
     savepoint_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allow_non_restored_state: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim_mode: Option<&'static str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     flink_configuration: BTreeMap<String, String>,
 }
@@ -117,18 +121,12 @@ impl JarRun {
         self.job_id.as_ref()?.parse().ok()
     }
 
-    /// Starts from this savepoint; it must have state for every operator.
+    /// Starts from this state.
     #[must_use]
-    pub fn with_savepoint(mut self, path: impl Into<String>) -> Self {
-        self.savepoint_path = Some(path.into());
-        self
-    }
-
-    /// Starts from this savepoint, and drops state that no operator claims.
-    #[must_use]
-    pub fn with_savepoint_dropping_unclaimed_state(mut self, path: impl Into<String>) -> Self {
-        self.savepoint_path = Some(path.into());
-        self.allow_non_restored_state = Some(true);
+    pub fn with_restored_state(mut self, state: RestoredState) -> Self {
+        self.savepoint_path = Some(state.path);
+        self.allow_non_restored_state = state.skips_unclaimed_state.then_some(true);
+        self.claim_mode = state.claim_mode.map(ClaimMode::as_str);
         self
     }
 

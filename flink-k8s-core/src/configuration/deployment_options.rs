@@ -1,6 +1,7 @@
 //! Options about deploying clusters and submitting jobs that do not begin with `kubernetes.`.
 
 use super::{AlternativeKey, ConfigOption, OptionRow, OptionalConfigOption};
+use crate::enum_option_value;
 
 /// Every option of this file.
 pub const TABLE: &[&dyn OptionRow] = &[
@@ -13,6 +14,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &PIPELINE_NAME,
     &SAVEPOINT_PATH,
     &SAVEPOINT_IGNORE_UNCLAIMED_STATE,
+    &SAVEPOINT_CLAIM_MODE,
     &USER_ARTIFACTS_BASE_DIR,
     &PIPELINE_JARS,
     &APPLICATION_MAIN_CLASS,
@@ -83,6 +85,27 @@ pub const SAVEPOINT_IGNORE_UNCLAIMED_STATE: ConfigOption<bool> = ConfigOption::n
 .with_alternatives(&[AlternativeKey::Deprecated(
     "execution.savepoint.ignore-unclaimed-state",
 )]);
+
+/// `execution.state-recovery.claim-mode`: Who owns a savepoint once a job has started from it.
+pub const SAVEPOINT_CLAIM_MODE: ConfigOption<ClaimMode> = ConfigOption::new(
+    "execution.state-recovery.claim-mode",
+    "NO_CLAIM",
+    "Who owns a savepoint once a job has started from it.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated("execution.savepoint-restore-mode")]);
+
+/// Who owns a savepoint once a job has started from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimMode {
+    /// The job: it is deleted when newer checkpoints make it superfluous.
+    Claim,
+    /// Whoever took it; the job copies what it needs with its first checkpoint.
+    NoClaim,
+    /// Whoever took it, who may never delete it: checkpoints of the job may refer to its files.
+    Legacy,
+}
+
+enum_option_value!(ClaimMode { "CLAIM" => Claim, "NO_CLAIM" => NoClaim, "LEGACY" => Legacy });
 
 /// `user.artifacts.base-dir`: Where the JobManager's volume for fetched artifacts is mounted.
 pub const USER_ARTIFACTS_BASE_DIR: ConfigOption<String> = ConfigOption::new(

@@ -1,0 +1,113 @@
+//! Applications with high availability: they outlive their leader, their pod and their cluster, and run once.
+
+use std::fs;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, DeleteParams};
+
+use super::applications::{JAR, image_with_the_jar, path, texts, texts_and};
+use super::harness::{Machine, assert_same, count_words, finished, job_manager, log_of, written_counts};
+use super::processes;
+
+const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
+/// With 150 ms for each, half a minute of work, in which the job is disturbed three times.
+const LINES: usize = 200;
+/// Java's hash of the cluster's name, with its sign, and sixteen zeros.
+const JOB: &str = "00000000000181980000000000000000";
+const START: [&str; 2] = ["application", "start"];
+
+/// The checkpoints of the job that high availability keeps, by number.
+async fn checkpoints(client: &kube::Client) -> Vec<u64> {
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let kept = config_maps.get_opt(&format!("e2e-{JOB}-config-map")).await;
+    let data = kept.unwrap().and_then(|kept| kept.data).unwrap_or_default();
+    let numbers = data.keys().filter_map(|key| key.strip_prefix("checkpointID-"));
+    numbers.map(|number| number.parse().unwrap()).collect()
+}
+
+/// Waits for a checkpoint that is newer than this one, and returns its number.
+async fn checkpoint_after(machine: &Machine, client: &kube::Client, last: u64) -> u64 {
+    let what = format!("a checkpoint after number {last} is kept");
+    machine
+        .eventually(&what, async || {
+            checkpoints(client)
+                .await
+                .into_iter()
+                .find(|number| *number > last)
+        })
+        .await
+}
+
+fn files_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+#[tokio::test]
+async fn an_application_of_any_version_goes_on_after_its_leader_its_pod_and_its_cluster_are_lost() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let storage = machine.scratch().join("ha");
+    let storage_option = format!("-Dhigh-availability.storageDir=file://{}", storage.display());
+    let mut options = image_with_the_jar(&machine);
+    options.extend(["-Dhigh-availability.type=kubernetes".to_owned(), storage_option]);
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, LINE.repeat(LINES)).unwrap();
+    let program = [
+        JAR,
+        "--input",
+        path(&input),
+        "--output",
+        path(&output),
+        "--delay-per-line-millis",
+        "150",
+        "--checkpoint-interval-millis",
+        "500",
+    ];
+    let start = |flags: &[&str]| -> Vec<String> {
+        let words = texts_and(&texts_and(&START, flags), &texts(&options, &program));
+        words.into_iter().map(str::to_owned).collect()
+    };
+    machine.must(&texts(&start(&["--detached"]), &[]));
+    let first = checkpoint_after(&machine, &client, 0).await;
+
+    // The leader's JVM is lost, then the cluster is removed in the middle of its job.
+    let (pod, _) = job_manager(&client).await.unwrap();
+    let leaders = processes::below(machine.pid(), "KubernetesApplicationClusterEntrypoint");
+    assert_eq!(leaders.len(), 1, "{leaders:?}");
+    processes::kill_at_once(leaders[0]);
+    let second = checkpoint_after(&machine, &client, first + 2).await;
+    assert_eq!(job_manager(&client).await.unwrap().1, 1);
+    let log = log_of(&client, &pod).await;
+    assert!(log.contains("Restoring job"), "{log}");
+    let stopped = machine.must(&["application", "stop", "e2e"]);
+    assert_eq!(stopped, "");
+    assert!(checkpoints(&client).await.iter().any(|kept| *kept >= second));
+
+    // A cluster of its name goes on with it, also when it loses its pod.
+    let follows = machine.spawn(&texts(&start(&["--on-finish=delete"]), &[]));
+    let third = checkpoint_after(&machine, &client, second + 2).await;
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let (pod, _) = machine
+        .eventually("the JobManager runs", async || job_manager(&client).await)
+        .await;
+    pods.delete(&pod, &DeleteParams::default()).await.unwrap();
+    checkpoint_after(&machine, &client, third + 2).await;
+    let said = finished(follows);
+    assert!(
+        said.contains(&format!("job {JOB} is FINISHED")) && said.contains("cluster e2e is removed"),
+        "{said}"
+    );
+    assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
+    let left = machine.kubectl(&["get", "configmaps,pods,leases", "-l", "app=e2e", "-o", "name"]);
+    assert_eq!(left.trim(), "", "high-availability data ends with the job");
+    assert_eq!(files_in(&storage.join("e2e")), [""; 0]);
+    machine.end();
+}
