@@ -305,8 +305,8 @@ pub(crate) struct RestoreArguments {
         requires = "from_savepoint"
     )]
     pub(crate) allow_non_restored_state: bool,
-    /// Whose the savepoint is once the job has started: NO_CLAIM leaves it alone, CLAIM deletes it when checkpoints have
-    /// taken its place [default: NO_CLAIM; also -cm, and -rm as before Flink 1.20]
+    /// Whose the savepoint is once the job has started: `NO_CLAIM` leaves it alone, CLAIM deletes it when checkpoints have
+    /// taken its place [default: `NO_CLAIM`; also -cm, and -rm as before Flink 1.20]
     #[arg(
         long,
         visible_alias = "claimMode",

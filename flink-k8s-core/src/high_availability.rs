@@ -8,12 +8,41 @@ use serde_json::Value;
 use crate::cluster_id::ClusterId;
 use crate::configuration::high_availability_options::{
     HIGH_AVAILABILITY_CLUSTER_ID, HIGH_AVAILABILITY_STORAGE_DIR, HIGH_AVAILABILITY_TYPE,
+    HighAvailabilityMode, ZOOKEEPER_QUORUM,
 };
-use crate::configuration::{FlinkConfiguration, InvalidOptionValue};
+use crate::configuration::{FlinkConfiguration, InvalidOptionValue, OptionalConfigOption};
 use crate::kube_client::{ObjectKind, ObjectReference};
+use crate::parameters::InvalidSpecification;
 
 /// The lease of a leader that does not say how long it is.
 const USUAL_LEASE: Duration = Duration::from_secs(15);
+
+/// Refuses a configuration with high availability that lacks what every JobManager needs for it. Of factories of other
+/// people's only the directory is known.
+///
+/// # Errors
+///
+/// [`InvalidSpecification::HighAvailabilityNeeds`] names the option.
+pub fn check_high_availability(configuration: &FlinkConfiguration) -> Result<(), InvalidSpecification> {
+    let mode = configuration.get(&HIGH_AVAILABILITY_TYPE)?;
+    let is_missing = |option: &OptionalConfigOption<String>| {
+        let value = configuration.find(option)?;
+        Ok::<_, InvalidOptionValue>(value.is_none_or(|value| value.trim().is_empty()))
+    };
+    if mode.is_active() && is_missing(&HIGH_AVAILABILITY_STORAGE_DIR)? {
+        return Err(InvalidSpecification::HighAvailabilityNeeds {
+            key: HIGH_AVAILABILITY_STORAGE_DIR.key,
+            what: "a directory that every JobManager reaches",
+        });
+    }
+    if mode == HighAvailabilityMode::ZooKeeper && is_missing(&ZOOKEEPER_QUORUM)? {
+        return Err(InvalidSpecification::HighAvailabilityNeeds {
+            key: ZOOKEEPER_QUORUM.key,
+            what: "the servers of ZooKeeper, such as zookeeper-1:2181,zookeeper-2:2181",
+        });
+    }
+    Ok(())
+}
 
 /// Whether this is a ConfigMap in which the cluster keeps its leader and its jobs. It has no owner, on
 /// purpose: a cluster of the same name goes on with it.

@@ -18,6 +18,7 @@ use crate::decorators::{
     init_job_manager, internal_service, kerberos_mount, mount_secrets, persistent_volume_claim_mount,
     pod_template, pod_template_mount,
 };
+use crate::high_availability::check_high_availability;
 use crate::kube_client::AccompanyingObject;
 use crate::labels;
 use crate::memory::TaskExecutorResources;
@@ -117,6 +118,7 @@ impl JobManagerSpecification {
         files: &ClientFiles,
     ) -> Result<Self, InvalidSpecification> {
         configuration.set(deployment_options::EXECUTION_MODE.key, "NORMAL", DEPLOYED);
+        check_high_availability(&configuration)?;
         fix_ports(&mut configuration)?;
         wait_for_previous_workers(&mut configuration)?;
         standalone::let_jobs_wait(&mut configuration)?;

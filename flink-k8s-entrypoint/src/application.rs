@@ -1,12 +1,13 @@
 //! `flink-k8s-job`: the JobManager of an application cluster, the end of its job, and what follows from it.
 
 mod job_jar;
+pub(crate) mod job_results;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flink_k8s_client::rest_client::{FollowOptions, JobState, RestClient};
+use flink_k8s_client::rest_client::{FollowOptions, JobState, RestClient, RestError};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish};
@@ -16,11 +17,14 @@ use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::ApplicationConfiguration;
 use flink_k8s_core::kube_client::{KubeClient, Uid};
 use flink_k8s_core::start_command::FlinkInstallation;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
+use self::job_results::JobResults;
 use crate::job_manager::{self, ClusterKind};
 
+/// The state of a job of which nobody here can tell how it ended.
+const UNKNOWN: &str = "UNKNOWN";
 /// How long a cluster that is to be deleted keeps the result for whoever follows the job.
 const RESULT_KEPT_FOR: Duration = Duration::from_secs(30);
 /// How soon a call to the API server or to Flink that failed is made again.
@@ -75,6 +79,8 @@ pub(crate) struct LifeCycle {
     cluster_id: ClusterId,
     job_id: JobId,
     on_finish: OnFinish,
+    /// Where Flink keeps how the job ended.
+    results: Option<JobResults>,
     /// How the job ended, while its program has not.
     unwritten: Arc<Mutex<Option<ApplicationOutcome>>>,
 }
@@ -107,8 +113,15 @@ impl LifeCycle {
             cluster_id,
             job_id: job_id.parse()?,
             on_finish: configuration.get(&flink_k8s_options::ON_FINISH)?,
+            results: None,
             unwritten: Arc::default(),
         }))
+    }
+
+    /// With what Flink keeps of the job.
+    pub(crate) fn with_results(mut self, results: Option<JobResults>) -> Self {
+        self.results = results;
+        self
     }
 
     /// Looks whether the job ended before. Asks until the API server answers: a job must not run twice, and without
@@ -146,7 +159,10 @@ impl LifeCycle {
     ///
     /// Cancel safe: what is written is complete, and a restarted container goes on.
     pub(crate) async fn finish(self, uid: Uid, rest: RestClient) {
-        let outcome = self.outcome(&rest).await;
+        let outcome = tokio::select! {
+            outcome = self.outcome(&rest) => outcome,
+            outcome = self.earlier_outcome(&rest) => outcome,
+        };
         info!(job_id = %self.job_id, state = outcome.state, on_finish = %self.on_finish, "the job ended");
         self.write_down(&uid, &outcome).await;
         *self.lock() = None;
@@ -221,6 +237,40 @@ impl LifeCycle {
             },
             _ => outcome,
         }
+    }
+
+    /// How the job ended that Flink does not run, because it keeps a result of it: the JobManager died before anybody had
+    /// written it down. Never returns where the job runs.
+    async fn earlier_outcome(&self, rest: &RestClient) -> ApplicationOutcome {
+        let Some(results) = &self.results else {
+            return std::future::pending().await;
+        };
+        let mut unknown_since = None;
+        let state = loop {
+            sleep(PROGRAM_LOOKED_AT_EVERY).await;
+            let found = rest.job_details(&self.job_id).await;
+            if found.is_ok() {
+                return std::future::pending().await;
+            }
+            let is_unknown = matches!(found, Err(RestError::Refused { status: 404, .. }));
+            if !is_unknown || !matches!(rest.is_program_running().await, Ok(false)) {
+                unknown_since = None;
+                continue;
+            }
+            let state = results.state_of(self.job_id);
+            let since: Instant = *unknown_since.get_or_insert_with(Instant::now);
+            if state.is_some() || since.elapsed() >= results.patience() {
+                break state;
+            }
+        };
+        info!(job_id = %self.job_id, results = results.path(), "Flink does not run the job, because it ended before");
+        if let Some(state) = state {
+            return ApplicationOutcome::new(self.job_id, state.as_str(), milliseconds_now());
+        }
+        ApplicationOutcome::new(self.job_id, UNKNOWN, milliseconds_now()).with_failure(&format!(
+            "it ended before its JobManager was started again, and was not run once more; how it ended is written in {}",
+            results.path()
+        ))
     }
 
     /// The main method may go on after its job, and must not lose its JobManager. Returns when it has ended, or when the

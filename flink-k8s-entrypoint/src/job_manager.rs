@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use flink_k8s_core::configuration::{
 use flink_k8s_core::decorators::{HADOOP_CONF_DIRECTORY, TASK_MANAGER_POD_TEMPLATE_FILE};
 use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::namespace::Namespace;
-use flink_k8s_core::start_command::{self, FlinkInstallation, JavaCommand};
+use flink_k8s_core::start_command::{self, FlinkInstallation, JavaCommand, StartCommandError};
 use flink_k8s_core::task_manager::TaskManagerFactory;
 use flink_k8s_rm::bearer_token::BearerToken;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions, SpareSetup};
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+use crate::application::job_results::{self, JobResults};
 use crate::application::{self, Found, LifeCycle};
 use crate::installation::{Surroundings, file_names};
 use crate::java_process::{JavaProcess, exit_code};
@@ -90,31 +92,28 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     }
     let installation = surroundings.installation()?;
     let is_job_id_given = configuration.is_configured(&deployment_options::FIXED_JOB_ID);
-    let command = java_command(kind, &installation, &mut configuration, arguments)?;
+    let mut arguments = arguments;
+    if kind == ClusterKind::Application {
+        let missing = application::missing_settings(&configuration, &installation)?;
+        configuration = with_settings(configuration, &mut arguments, &missing);
+    }
     let health_port = configuration.get(&flink_k8s_options::HEALTH_PORT)?;
 
     let identity = Identity::read(&configuration)?;
     let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
     let kube = KubeRsClient::connect(&connect).await?;
-    let life_cycle = match kind {
-        ClusterKind::Session => None,
-        ClusterKind::Application => LifeCycle::read(
-            &configuration,
-            Arc::new(kube.clone()),
-            identity.cluster_id.clone(),
-        )?,
+    let life_cycle = life_cycle(kind, &configuration, &kube, &identity)?;
+    let finishing = match still_to_run(life_cycle, !is_job_id_given, health_port).await? {
+        ControlFlow::Break(code) => return Ok(code),
+        ControlFlow::Continue(finishing) => finishing,
     };
-    let finishing = match &life_cycle {
-        Some(life_cycle) => match told_to_stop_before(life_cycle.found(!is_job_id_given)).await? {
-            Some(Found::Running(uid)) => Some((life_cycle.clone(), uid)),
-            Some(Found::Ended(uid, outcome)) => {
-                return after_the_end(life_cycle, uid, outcome, health_port).await;
-            }
-            Some(Found::Gone) => return after_the_removal().await,
-            None => return Ok(0),
-        },
-        None => None,
-    };
+    if let Some((_, uid)) = &finishing {
+        let kept = job_results::settings(&configuration, uid)?;
+        configuration = with_settings(configuration, &mut arguments, &kept);
+    }
+    let results = JobResults::read(&configuration)?;
+    let finishing = finishing.map(|(life_cycle, uid)| (life_cycle.with_results(results), uid));
+    let command = java_command(kind, &installation, &configuration, &arguments)?;
     let status_server = StatusServer::bind(health_port).await?;
     let forward = ApiServer::new(connect.configuration().await?)?;
     let endpoint = Endpoint::bind()
@@ -183,22 +182,65 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     Ok(exit_code(status))
 }
 
-/// The JVM to start. What an application lacks is added to its arguments and to the configuration.
+fn life_cycle(
+    kind: ClusterKind,
+    configuration: &FlinkConfiguration,
+    kube: &KubeRsClient,
+    identity: &Identity,
+) -> anyhow::Result<Option<LifeCycle>> {
+    match kind {
+        ClusterKind::Session => Ok(None),
+        ClusterKind::Application => {
+            let kube = Arc::new(kube.clone());
+            LifeCycle::read(configuration, kube, identity.cluster_id.clone())
+        }
+    }
+}
+
+/// What is to be done when the job of this Deployment has ended. Where it has ended before, waits for the end of the
+/// cluster, and returns the exit code.
+async fn still_to_run(
+    life_cycle: Option<LifeCycle>,
+    is_id_chosen_here: bool,
+    health_port: u16,
+) -> anyhow::Result<ControlFlow<u8, Option<(LifeCycle, Uid)>>> {
+    let Some(life_cycle) = life_cycle else {
+        return Ok(ControlFlow::Continue(None));
+    };
+    let found = told_to_stop_before(life_cycle.found(is_id_chosen_here)).await?;
+    Ok(match found {
+        Some(Found::Running(uid)) => ControlFlow::Continue(Some((life_cycle, uid))),
+        Some(Found::Ended(uid, outcome)) => {
+            ControlFlow::Break(after_the_end(&life_cycle, uid, outcome, health_port).await?)
+        }
+        Some(Found::Gone) => ControlFlow::Break(after_the_removal().await?),
+        None => ControlFlow::Break(0),
+    })
+}
+
+/// The JVM to start.
 fn java_command(
     kind: ClusterKind,
     installation: &FlinkInstallation,
-    configuration: &mut FlinkConfiguration,
-    mut arguments: Vec<String>,
-) -> anyhow::Result<JavaCommand> {
-    Ok(match kind {
-        ClusterKind::Session => start_command::session_job_manager(installation, configuration, &arguments)?,
+    configuration: &FlinkConfiguration,
+    arguments: &[String],
+) -> Result<JavaCommand, StartCommandError> {
+    match kind {
+        ClusterKind::Session => start_command::session_job_manager(installation, configuration, arguments),
         ClusterKind::Application => {
-            let missing = application::missing_settings(configuration, installation)?;
-            arguments.extend(missing.iter().map(|(key, value)| format!("-D{key}={value}")));
-            *configuration = properties::overlaid(std::mem::take(configuration), &missing);
-            start_command::application_job_manager(installation, configuration, &arguments)?
+            start_command::application_job_manager(installation, configuration, arguments)
         }
-    })
+    }
+}
+
+/// The configuration with these settings, of which the JVM learns by its arguments.
+fn with_settings(
+    configuration: FlinkConfiguration,
+    arguments: &mut Vec<String>,
+    settings: &[(String, String)],
+) -> FlinkConfiguration {
+    arguments.extend(settings.iter().map(|(key, value)| format!("-D{key}={value}")));
+    properties::overlaid(configuration, settings)
 }
 
 fn resource_manager_options(

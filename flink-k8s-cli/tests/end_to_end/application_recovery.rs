@@ -6,7 +6,9 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams};
 
-use super::applications::{JAR, image_with_the_jar, path, texts, texts_and};
+use serde_json::json;
+
+use super::applications::{JAR, image_with_the_jar, listed, path, texts, texts_and};
 use super::harness::{Machine, assert_same, count_words, finished, job_manager, log_of, written_counts};
 use super::processes;
 
@@ -39,6 +41,17 @@ async fn checkpoint_after(machine: &Machine, client: &kube::Client, last: u64) -
         .await
 }
 
+fn with_high_availability(machine: &Machine, mut options: Vec<String>) -> Vec<String> {
+    let storage = machine.scratch().join("ha");
+    options.push("-Dhigh-availability.type=kubernetes".to_owned());
+    options.push(format!(
+        "-Dhigh-availability.storageDir=file://{}",
+        storage.display()
+    ));
+    options
+}
+
+/// The names of what is in a directory; nothing where there is none.
 fn files_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
@@ -52,9 +65,7 @@ async fn an_application_of_any_version_goes_on_after_its_leader_its_pod_and_its_
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
     let storage = machine.scratch().join("ha");
-    let storage_option = format!("-Dhigh-availability.storageDir=file://{}", storage.display());
-    let mut options = image_with_the_jar(&machine);
-    options.extend(["-Dhigh-availability.type=kubernetes".to_owned(), storage_option]);
+    let options = with_high_availability(&machine, image_with_the_jar(&machine));
     let (input, output) = (
         machine.scratch().join("input.txt"),
         machine.scratch().join("output"),
@@ -109,5 +120,79 @@ async fn an_application_of_any_version_goes_on_after_its_leader_its_pod_and_its_
     let left = machine.kubectl(&["get", "configmaps,pods,leases", "-l", "app=e2e", "-o", "name"]);
     assert_eq!(left.trim(), "", "high-availability data ends with the job");
     assert_eq!(files_in(&storage.join("e2e")), [""; 0]);
+    machine.end();
+}
+
+#[tokio::test]
+async fn an_application_of_any_version_starts_from_a_savepoint_and_runs_no_second_time_once_it_has_ended() {
+    let Some(machine) = Machine::start() else { return };
+    let client = machine.client().await;
+    let options = with_high_availability(&machine, image_with_the_jar(&machine));
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, LINE.repeat(LINES)).unwrap();
+    let delay = [
+        "--delay-per-line-millis",
+        "50",
+        "--checkpoint-interval-millis",
+        "500",
+    ];
+    let program = [
+        &[JAR, "--input", path(&input), "--output", path(&output)],
+        &delay[..],
+    ]
+    .concat();
+    let start = |flags: &[&str]| -> Vec<String> {
+        let words = texts_and(&texts_and(&START, flags), &texts(&options, &program));
+        words.into_iter().map(str::to_owned).collect()
+    };
+    machine.must(&texts(&start(&["--detached", "--on-finish=keep"]), &[]));
+    checkpoint_after(&machine, &client, 2).await;
+    let savepoints = machine.scratch().join("savepoints");
+    let wish = format!("--with-savepoint=file://{}", savepoints.display());
+    let printed = machine.must(&["application", "stop", "e2e", &wish]);
+    let savepoint = printed.trim().strip_prefix(&format!("{JOB} ")).unwrap();
+    let files = files_in(&savepoints);
+    assert_eq!(files.len(), 1, "{files:?}");
+
+    // The next cluster goes on from there, and cannot write down how its job ended before it loses its JobManager.
+    let of_cluster = machine.scratch().join("ha/job-result-store/e2e");
+    let earlier = files_in(&of_cluster);
+    let faults = json!({"rules": [
+        {"verbs": ["patch"], "resource": "deployments", "action": {"status": 503}},
+    ]});
+    machine.set_faults(&client, &faults).await;
+    let from = ["--fromSavepoint", savepoint, "-restoreMode", "claim"];
+    let follows = machine.spawn(&texts(&start(&[&from[..], &["--on-finish=keep"]].concat()), &[]));
+    machine
+        .eventually("Flink keeps the result of the job", async || {
+            let mut deployments = files_in(&of_cluster);
+            deployments.retain(|deployment| !earlier.contains(deployment));
+            let results = files_in(&of_cluster.join(deployments.first()?));
+            results.into_iter().find(|name| *name == format!("{JOB}.json"))
+        })
+        .await;
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let (first, _) = job_manager(&client).await.unwrap();
+    pods.delete(&first, &DeleteParams::default()).await.unwrap();
+    machine
+        .eventually("another JobManager runs", async || {
+            job_manager(&client).await.filter(|(pod, _)| *pod != first)
+        })
+        .await;
+    machine.set_faults(&client, &json!({"rules": []})).await;
+    let said = finished(follows);
+    assert!(said.contains(&format!("job {JOB} is FINISHED")), "{said}");
+    let ended = machine
+        .eventually("the cluster says how its job ended", async || {
+            listed(&machine).filter(|it| !it["job-state"].is_null())
+        })
+        .await;
+    assert_eq!(ended["job-state"], "FINISHED");
+    assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
+    assert_eq!(files_in(&savepoints), [""; 0], "its owner needs it no more");
+    machine.must(&["application", "stop", "e2e"]);
     machine.end();
 }

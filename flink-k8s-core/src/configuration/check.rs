@@ -9,6 +9,7 @@ use super::{
 };
 use crate::cluster_descriptor::{ClientFiles, ClusterSpecification};
 use crate::flink_version::FlinkVersion;
+use crate::high_availability::check_high_availability;
 use crate::job_manager::{APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification};
 use crate::parameters::InvalidSpecification;
 use crate::pod_name::PodName;
@@ -49,11 +50,6 @@ pub enum Problem {
     /// The value cannot be read.
     #[error(transparent)]
     Value(#[from] InvalidOptionValue),
-    /// A JobManager that takes over would find nothing.
-    #[error(
-        "high availability needs high-availability.storageDir, a directory that every JobManager reaches"
-    )]
-    NoStorageDirectory,
     /// No cluster can be made.
     #[error(transparent)]
     Specification(#[from] InvalidSpecification),
@@ -64,7 +60,7 @@ impl Problem {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::UnknownKey { .. } | Self::OtherVersion { .. } | Self::OldName(_) => false,
-            Self::Value(_) | Self::NoStorageDirectory | Self::Specification(_) => true,
+            Self::Value(_) | Self::Specification(_) => true,
         }
     }
 }
@@ -115,7 +111,7 @@ pub fn check(specification: &ClusterSpecification) -> Vec<Finding> {
     configuration.set(version_option.key, version.as_str(), Origin::Default);
     findings.extend(old_names(&mut configuration, version));
     findings.extend(keys_and_values(&mut configuration, version));
-    findings.extend(high_availability(&configuration));
+    findings.extend(high_availability(&mut configuration));
     findings.extend(objects(configuration, &specification.files));
     findings.sort_by_key(|finding| !finding.problem.is_fatal());
     findings
@@ -202,15 +198,18 @@ fn forget_memory(configuration: &mut FlinkConfiguration, key: &str) {
     }
 }
 
-fn high_availability(configuration: &FlinkConfiguration) -> Option<Finding> {
+/// Looks for what high availability cannot do without, and fills it in, so that its absence is no error of its own.
+fn high_availability(configuration: &mut FlinkConfiguration) -> Vec<Finding> {
     let option = &high_availability_options::HIGH_AVAILABILITY_TYPE;
-    let is_active = configuration.get(option).ok()?.is_active();
-    let directory = configuration
-        .find(&high_availability_options::HIGH_AVAILABILITY_STORAGE_DIR)
-        .ok()?;
-    let is_missing = directory.is_none_or(|directory| directory.trim().is_empty());
-    let key = configuration.configured_key(option);
-    (is_active && is_missing).then(|| finding(configuration, key, Problem::NoStorageDirectory))
+    let mut findings = Vec::new();
+    while let Err(refusal @ InvalidSpecification::HighAvailabilityNeeds { key: missing, .. }) =
+        check_high_availability(configuration)
+    {
+        let key = configuration.configured_key(option);
+        findings.push(finding(configuration, key, Problem::Specification(refusal)));
+        configuration.set(missing, "unnamed", Origin::Default);
+    }
+    findings
 }
 
 /// Makes all objects, removes the setting that stands in the way, and tries again.
@@ -329,6 +328,13 @@ mod tests {
             (
                 &[("high-availability.type", "kubernetes")][..],
                 "high-availability.storageDir",
+            ),
+            (
+                &[
+                    ("high-availability.type", "zookeeper"),
+                    ("high-availability.storageDir", "s3://bucket/ha"),
+                ],
+                "high-availability.zookeeper.quorum",
             ),
             (
                 &[("kubernetes.jobmanager.replicas", "3")],

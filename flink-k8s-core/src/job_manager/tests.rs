@@ -152,6 +152,7 @@ spec:
 fn with_high_availability_leaders_publish_their_address_and_there_is_no_internal_service() {
     let built = session(&[
         ("high-availability", "kubernetes"),
+        ("high-availability.storageDir", "s3://bucket/ha"),
         ("jobmanager.rpc.port", "6200"),
         ("kubernetes.jobmanager.replicas", "2"),
     ]);
@@ -161,6 +162,40 @@ fn with_high_availability_leaders_publish_their_address_and_there_is_no_internal
     assert_eq!(shipped["high-availability.cluster-id"], "orders");
     assert_eq!(shipped["high-availability.jobmanager.port"], "6200");
     assert_eq!(built.deployment.spec.unwrap().replicas, Some(2));
+}
+
+#[test]
+fn high_availability_through_zookeeper_is_handed_on_and_what_it_lacks_is_said_before() {
+    let quorum = (
+        "high-availability.zookeeper.quorum",
+        "zookeeper-1:2181,zookeeper-2:2181",
+    );
+    let storage = ("high-availability.storageDir", "s3://bucket/ha");
+    let zookeeper = ("high-availability.type", "zookeeper");
+    let built = session(&[
+        zookeeper,
+        quorum,
+        storage,
+        ("kubernetes.jobmanager.replicas", "2"),
+    ]);
+    let shipped = shipped(&built);
+    assert_eq!(shipped[quorum.0], quorum.1);
+    assert_eq!(shipped["high-availability.cluster-id"], "orders");
+    assert_eq!(
+        shipped.get("jobmanager.rpc.address"),
+        None,
+        "the leader is found in ZooKeeper"
+    );
+    for (entries, missing) in [
+        (&[zookeeper, quorum][..], storage.0),
+        (&[zookeeper, storage], quorum.0),
+        (&[zookeeper, storage, (quorum.0, " ")], quorum.0),
+        (&[("high-availability.type", "kubernetes")], storage.0),
+        (&[("high-availability.type", "org.example.Factory")], storage.0),
+    ] {
+        let refusal = JobManagerSpecification::session(&specification(entries)).unwrap_err();
+        assert_eq!(refusal.option(), Some(missing), "{refusal}");
+    }
 }
 
 #[test]

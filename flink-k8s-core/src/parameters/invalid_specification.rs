@@ -68,6 +68,14 @@ pub enum InvalidSpecification {
         /// Its value.
         value: u32,
     },
+    /// A JobManager that takes over would find nothing, or nobody could be elected.
+    #[error("high availability needs {key}, {what}")]
+    HighAvailabilityNeeds {
+        /// The option that is not set.
+        key: &'static str,
+        /// What it says.
+        what: &'static str,
+    },
     /// What jobs want cannot be read from REST in such a cluster.
     #[error("flink-k8s.demand-source=rest needs {need}")]
     RestDemand {
@@ -200,6 +208,7 @@ impl InvalidSpecification {
             Self::PortNotFixed { key, .. } => Some(key),
             Self::MissingOption { key }
             | Self::Blank { key }
+            | Self::HighAvailabilityNeeds { key, .. }
             | Self::PortZero { key }
             | Self::TooFewReplicas { key, .. }
             | Self::ReplicasWithoutHighAvailability { key, .. }

@@ -39,6 +39,7 @@ fn life_cycle(kube: MockKubeClient, on_finish: OnFinish) -> LifeCycle {
         cluster_id: "orders".parse().unwrap(),
         job_id: JOB_ID.parse().unwrap(),
         on_finish,
+        results: None,
         unwritten: Arc::default(),
     }
 }
@@ -92,6 +93,11 @@ async fn flink() -> RestClient {
         .route(&job, answer(details))
         .route(&format!("{job}/execution-result"), answer(result))
         .fallback(any(|| async { axum::http::StatusCode::NOT_FOUND }));
+    served(router).await
+}
+
+/// A client of these answers.
+async fn served(router: Router) -> RestClient {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .unwrap();
@@ -114,6 +120,48 @@ async fn how_the_job_ended_is_written_down_with_the_reason() {
         r#""flink-k8s/job-failure": "java.io.IOException: no such file""#,
     ] {
         assert!(calls[0].contains(part), "{part} is not in {}", calls[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_flink_does_not_run_again_ended_as_its_results_say() {
+    flink_k8s_client::install_crypto_provider();
+    let directory = tempfile::tempdir().unwrap();
+    let result = r#"{"result":{"application-status":"CANCELED"},"version":1}"#;
+    std::fs::write(directory.path().join(format!("{JOB_ID}.json")), result).unwrap();
+    for (path, expected) in [
+        (format!("file://{}", directory.path().display()), "CANCELED"),
+        ("s3://bucket/results".to_owned(), "UNKNOWN"),
+    ] {
+        let threads = get(|| async { json!({"threadInfos": []}).to_string() });
+        let router = Router::new()
+            .route("/v1/jobmanager/thread-dump", threads)
+            .fallback(any(|| async {
+                (
+                    axum::http::StatusCode::NOT_FOUND,
+                    json!({"errors": ["no such job"]}).to_string(),
+                )
+            }));
+        let rest = served(router).await;
+        let mut configuration = FlinkConfiguration::new();
+        for (key, value) in [
+            ("high-availability.type", "kubernetes"),
+            ("job-result-store.delete-on-commit", "false"),
+            ("job-result-store.storage-path", &path),
+        ] {
+            configuration.set(key, value, Origin::CommandLine);
+        }
+        let calls = Calls::default();
+        let life_cycle = life_cycle(kube(&calls), OnFinish::Keep);
+        let life_cycle = life_cycle.with_results(
+            JobResults::read(&configuration)
+                .unwrap()
+                .map(|results| results.with_patience(Duration::from_millis(1))),
+        );
+        life_cycle.finish(Uid::new("u1"), rest).await;
+        let calls = calls.lock().unwrap();
+        let state = format!("\"flink-k8s/job-state\": \"{expected}\"");
+        assert!(calls.len() == 1 && calls[0].contains(&state), "{calls:?}");
     }
 }
 
