@@ -10,6 +10,7 @@ pub(crate) mod permissions;
 pub(crate) mod reaching;
 pub(crate) mod removal;
 pub(crate) mod resource_manager;
+pub(crate) mod session;
 pub(crate) mod spelling;
 pub(crate) mod workers;
 
@@ -32,6 +33,7 @@ use self::permissions::{PreflightArguments, RbacArguments};
 use self::reaching::ReachingProperties;
 use self::removal::RemovalArguments;
 use self::resource_manager::RmArguments;
+use self::session::SessionAttachArguments;
 use self::workers::WorkersArguments;
 
 /// Runs Apache Flink on Kubernetes.
@@ -68,7 +70,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start, stop and list session clusters
+    /// Start, stop, attach to and list session clusters
     #[command(subcommand)]
     Session(SessionCommand),
     /// Start, stop and list application clusters, which run one program each
@@ -183,6 +185,9 @@ pub(crate) enum SessionCommand {
     /// Remove a session cluster with everything that belongs to it, and wait until it is gone
     #[command(visible_alias = "delete", after_help = removal::AFTER_HELP)]
     Stop(RemovalArguments),
+    /// Stay with a session cluster, whoever made it: watch it, and obey commands from standard input
+    #[command(after_help = session::ATTACHED_HELP)]
+    Attach(SessionAttachArguments),
     /// List the Flink clusters of the namespace, whoever made them
     List(SessionListArguments),
 }
@@ -271,6 +276,9 @@ pub(crate) struct RunArguments {
     /// Cancel the job when Ctrl-C ends the waiting for it (execution.shutdown-on-attached-exit; also -sae)
     #[arg(long, visible_alias = "shutdownOnAttachedExit", conflicts_with = "detached")]
     pub(crate) shutdown_on_attached_exit: bool,
+    /// How long to wait for a JobManager that is starting, in Flink's syntax; why it does not come is said
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
+    pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) restore: RestoreArguments,
     /// Where the program's main method runs, which makes the job

@@ -22,6 +22,7 @@ pub(crate) mod render;
 pub(crate) mod replace;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod session_attach;
 pub(crate) mod session_list;
 pub(crate) mod session_start;
 pub(crate) mod session_stop;

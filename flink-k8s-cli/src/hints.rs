@@ -1,5 +1,8 @@
 //! What to do about an error, and whose fault it is.
 
+use std::borrow::Cow;
+use std::error::Error;
+
 use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_client::rest_access::RestAccessError;
@@ -7,8 +10,9 @@ use flink_k8s_client::rest_client::JobGraphError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
-use flink_k8s_core::kube_client::{CreateObjectError, DeleteError, ReadError};
+use flink_k8s_core::kube_client::{AnnotateError, CreateObjectError, DeleteError, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
+use flink_k8s_core::permissions::RefusedRight;
 use flink_k8s_rm::rest_manager::RestManagerError;
 
 use crate::Outcome;
@@ -44,6 +48,10 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     if is_of_a_file || error.downcast_ref::<InvalidJobJar>().is_some() {
         return Outcome::UserError;
     }
+    // That it was asked through other calls makes no difference.
+    if error.chain().any(is_forbidden) {
+        return Outcome::UserError;
+    }
     let is_unknown = error.downcast_ref::<OutcomeUnknown>().is_some();
     let is_outside = is_unknown
         || error.chain().any(|cause| {
@@ -63,8 +71,27 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     }
 }
 
-/// One sentence that says what the user can do, where there is one that helps.
-pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
+/// What the user can do, where there is something that helps.
+pub(crate) fn hint_for(error: &anyhow::Error) -> Option<Cow<'static, str>> {
+    missing_right(error)
+        .map(Cow::Owned)
+        .or_else(|| known_hint_for(error).map(Cow::Borrowed))
+}
+
+/// The Role that grants what Kubernetes' authorization refused.
+fn missing_right(error: &anyhow::Error) -> Option<String> {
+    let right = error
+        .chain()
+        .find_map(|cause| RefusedRight::find(&cause.to_string()))?;
+    let role = right.role_manifest().ok()?;
+    Some(format!(
+        "this allows {} to {right}, once it is bound to them:\n{}",
+        right.user,
+        role.trim_end()
+    ))
+}
+
+fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<DeployError>() {
             return match error {
@@ -119,9 +146,13 @@ pub(crate) fn hint_for(error: &anyhow::Error) -> Option<&'static str> {
         if matches!(cause.downcast_ref(), Some(CallError::Connection { .. })) {
             return Some("is that Kubernetes running? `kubectl cluster-info` shows the address that is tried");
         }
-        let forbidden = matches!(cause.downcast_ref(), Some(ReadError::Forbidden { .. }))
-            || matches!(cause.downcast_ref(), Some(DeleteError::Forbidden { .. }))
-            || matches!(cause.downcast_ref(), Some(CreateObjectError::Forbidden { .. }));
-        forbidden.then_some("ask whoever runs this Kubernetes for a Role that allows it")
+        is_forbidden(cause).then_some("ask whoever runs this Kubernetes for a Role that allows it")
     })
+}
+
+fn is_forbidden(cause: &(dyn Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(ReadError::Forbidden { .. }))
+        || matches!(cause.downcast_ref(), Some(DeleteError::Forbidden { .. }))
+        || matches!(cause.downcast_ref(), Some(CreateObjectError::Forbidden { .. }))
+        || matches!(cause.downcast_ref(), Some(AnnotateError::Forbidden { .. }))
 }

@@ -41,6 +41,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         | Command::Application(ApplicationCommand::Stop(arguments)) => {
             commands::session_stop::run(&printer, arguments).await
         }
+        Command::Session(SessionCommand::Attach(arguments)) => {
+            commands::session_attach::run(&printer, arguments).await
+        }
         Command::Session(SessionCommand::List(arguments)) => {
             commands::session_list::run(&printer, arguments).await
         }

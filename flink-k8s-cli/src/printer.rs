@@ -46,6 +46,11 @@ impl Printer {
     }
 }
 
+/// A number of things, each a word that takes an `s` in the plural.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A table without lines, as kubectl prints them.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],

@@ -24,6 +24,8 @@ mod faults;
 mod harness;
 #[path = "end_to_end/high_availability.rs"]
 mod high_availability;
+#[path = "end_to_end/job_managers.rs"]
+mod job_managers;
 #[path = "end_to_end/jobs.rs"]
 mod jobs;
 #[path = "end_to_end/local_programs.rs"]

@@ -6,8 +6,14 @@
     reason = "what cannot be unwrapped here fails the test, and a skipped test says so"
 )]
 
+#[path = "kubernetes_commands/attaching.rs"]
+mod attaching;
+#[path = "kubernetes_commands/conversation.rs"]
+mod conversation;
 #[path = "kubernetes_commands/deploying.rs"]
 mod deploying;
+#[path = "kubernetes_commands/interruptions.rs"]
+mod interruptions;
 #[path = "kubernetes_commands/logs.rs"]
 mod logs;
 #[path = "kubernetes_commands/removal.rs"]
@@ -27,6 +33,9 @@ use kube::api::{Api, ListParams};
 
 /// What a session cluster `orders` consists of, by name.
 const OBJECTS: [&str; 4] = ["flink-config-orders", "orders", "orders", "orders-rest"];
+
+/// What the API server knows our commands by, and none of its own controllers.
+const OURS: &str = "flink-k8s/";
 
 /// A Kubernetes without nodes, and the programs of a user of it.
 struct Bench {
@@ -66,6 +75,11 @@ impl Bench {
 
     /// Runs `program` with these arguments on cluster `orders` of the test's namespace.
     async fn run(&self, program: &str, arguments: &[&str]) -> Ended {
+        ended(self.on_orders(program, arguments)).await
+    }
+
+    /// `program` with these arguments about cluster `orders` of the test's namespace.
+    fn on_orders(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = self.program(program);
         // Options may stand anywhere but among the arguments of a job, which come last.
         let (words, rest) = arguments.split_at(
@@ -77,7 +91,7 @@ impl Bench {
         command.args(words).arg("-Dkubernetes.cluster-id=orders");
         command.arg(format!("-Dkubernetes.namespace={}", self.cluster.namespace()));
         command.args(rest);
-        ended(command).await
+        command
     }
 
     async fn flink_k8s(&self, arguments: &[&str]) -> Ended {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::cluster_id::ClusterId;
 use crate::configuration::high_availability_options::{
-    HIGH_AVAILABILITY_CLUSTER_ID, HIGH_AVAILABILITY_STORAGE_DIR, HIGH_AVAILABILITY_TYPE,
-    HighAvailabilityMode, ZOOKEEPER_QUORUM,
+    APPLICATION_RESULT_STORE_STORAGE_PATH, HIGH_AVAILABILITY_CLUSTER_ID, HIGH_AVAILABILITY_STORAGE_DIR,
+    HIGH_AVAILABILITY_TYPE, HighAvailabilityMode, JOB_RESULT_STORE_STORAGE_PATH, ZOOKEEPER_QUORUM,
 };
 use crate::configuration::{FlinkConfiguration, InvalidOptionValue, OptionalConfigOption};
 use crate::kube_client::{ObjectKind, ObjectReference};
@@ -126,6 +126,10 @@ impl LeaderRecord {
 pub struct HighAvailabilityStorage {
     storage_directory: String,
     cluster: String,
+    /// Where the user wants the results of jobs; with others', if so.
+    job_results: Option<String>,
+    /// As that, for the results of applications.
+    application_results: Option<String>,
 }
 
 impl HighAvailabilityStorage {
@@ -142,30 +146,51 @@ impl HighAvailabilityStorage {
             return Ok(None);
         }
         let cluster = configuration.get(&HIGH_AVAILABILITY_CLUSTER_ID)?;
-        let directory = configuration.find(&HIGH_AVAILABILITY_STORAGE_DIR)?;
-        Ok(directory
-            .filter(|directory| !directory.trim().is_empty())
-            .map(|directory| Self {
-                storage_directory: directory.trim().trim_end_matches('/').to_owned(),
-                cluster: cluster.trim_matches('/').to_owned(),
-            }))
-    }
-
-    /// The directories of this cluster alone; some may not exist. Results of jobs may be elsewhere, where
-    /// `job-result-store.storage-path` says.
-    pub fn directories(&self) -> [String; 3] {
-        let Self {
+        let directory = |option: &OptionalConfigOption<String>| {
+            let text = configuration.find(option)?;
+            let text = text.filter(|text| !text.trim().is_empty());
+            Ok(text.map(|text| text.trim().trim_end_matches('/').to_owned()))
+        };
+        let Some(storage_directory) = directory(&HIGH_AVAILABILITY_STORAGE_DIR)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             storage_directory,
-            cluster,
-        } = self;
-        [
-            format!("{storage_directory}/{cluster}"),
-            format!("{storage_directory}/job-result-store/{cluster}"),
-            format!("{storage_directory}/application-result-store/{cluster}"),
-        ]
+            cluster: cluster.trim_matches('/').to_owned(),
+            job_results: directory(&JOB_RESULT_STORE_STORAGE_PATH)?,
+            application_results: directory(&APPLICATION_RESULT_STORE_STORAGE_PATH)?,
+        }))
     }
 
-    /// The commands that remove the directories, for file systems whose usual tool is known.
+    /// The directories of this cluster alone; some may not exist.
+    pub fn directories(&self) -> Vec<String> {
+        let of_cluster = format!("{}/{}", self.storage_directory, self.cluster);
+        let own_results = [
+            (&self.job_results, "job-result-store"),
+            (&self.application_results, "application-result-store"),
+        ];
+        let own_results = own_results
+            .into_iter()
+            .filter(|(chosen, _)| chosen.is_none())
+            .map(|(_, directory)| format!("{}/{directory}/{}", self.storage_directory, self.cluster));
+        [of_cluster].into_iter().chain(own_results).collect()
+    }
+
+    /// Where the results of jobs are: a directory of this cluster, or the one that `job-result-store.storage-path` names.
+    pub fn job_results(&self) -> String {
+        self.job_results
+            .clone()
+            .unwrap_or_else(|| format!("{}/job-result-store/{}", self.storage_directory, self.cluster))
+    }
+
+    /// The directories which the user named for results. Flink writes there as it is said, with the results of every
+    /// cluster that names the same, in files named after jobs; so none may be removed as a whole.
+    pub fn shared_directories(&self) -> Vec<&str> {
+        let chosen = [&self.job_results, &self.application_results];
+        chosen.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    /// The commands that remove the cluster's own directories, for file systems whose usual tool is known.
     pub fn removal_commands(&self) -> Option<Vec<String>> {
         let scheme = self
             .storage_directory
@@ -186,7 +211,7 @@ impl HighAvailabilityStorage {
             }
             _ => None,
         };
-        self.directories().map(remove).into_iter().collect()
+        self.directories().into_iter().map(remove).collect()
     }
 }
 
@@ -240,6 +265,33 @@ mod tests {
         ] {
             assert_eq!(first_command(directory).as_deref(), command, "{directory}");
         }
+    }
+
+    #[test]
+    fn results_that_are_kept_where_the_user_says_are_named_and_not_removed() {
+        let settings = [
+            ("high-availability.type", "kubernetes"),
+            ("high-availability.storageDir", "s3://bucket/ha"),
+            ("high-availability.cluster-id", "orders"),
+            ("job-result-store.storage-path", "s3://bucket/results/"),
+        ];
+        let usual = storage(&settings[..3]).unwrap();
+        assert_eq!(usual.job_results(), "s3://bucket/ha/job-result-store/orders");
+        assert_eq!(
+            (usual.directories().len(), usual.shared_directories().len()),
+            (3, 0)
+        );
+        let chosen = storage(&settings).unwrap();
+        assert_eq!(chosen.job_results(), "s3://bucket/results");
+        assert_eq!(chosen.shared_directories(), ["s3://bucket/results"]);
+        let commands = chosen.removal_commands().unwrap();
+        assert_eq!(
+            commands,
+            [
+                "aws s3 rm --recursive s3://bucket/ha/orders",
+                "aws s3 rm --recursive s3://bucket/ha/application-result-store/orders",
+            ]
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::cluster_id::ClusterId;
 
 /// Label whose value [`NATIVE_TYPE`] marks everything that belongs to a native Flink cluster.
@@ -64,6 +66,14 @@ pub fn is_resource_manager(labels: Option<&BTreeMap<String, String>>) -> bool {
     labels
         .and_then(|labels| labels.get(COMPONENT))
         .is_some_and(|component| component == RESOURCE_MANAGER)
+}
+
+/// Whether this is the metadata of a pod that waits to become a TaskManager, and is none yet.
+pub fn is_unused_spare(metadata: &ObjectMeta) -> bool {
+    let has = |texts: &Option<BTreeMap<String, String>>, key: &str| {
+        texts.as_ref().is_some_and(|texts| texts.contains_key(key))
+    };
+    has(&metadata.labels, SPARE) && !has(&metadata.annotations, SPARE_ASSIGNMENT)
 }
 
 fn with_component(cluster_id: &ClusterId, component: &str) -> BTreeMap<String, String> {

@@ -1,5 +1,6 @@
 //! Which rights a user needs, and which a JobManager: to check beforehand and to grant as a Role.
 
+mod refused_right;
 mod resource_manager;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::configuration::{FlinkConfiguration, InvalidOptionValue};
 use crate::kube_client::BoxError;
 use crate::namespace::Namespace;
 
+pub use refused_right::RefusedRight;
 pub use resource_manager::of_resource_manager;
 
 /// One verb on one kind of objects in a namespace.

@@ -11,9 +11,9 @@ use super::{DryRun, DynamicProperties};
     name = "kubernetes-session",
     version,
     about = "Starts a Flink session cluster on Kubernetes, or finds the one that is there",
-    after_help = "With -Dexecution.attached=true it stays and reads commands: help, quit (the cluster goes on), stop \
-(the cluster is removed).
-`flink-k8s session start` does the same, and waits until the JobManager answers.
+    after_help = "With -Dexecution.attached=true it stays and reads commands, as `flink-k8s session attach` does: help, \
+status, quit (the cluster goes on), stop (the cluster is removed).
+`flink-k8s session start` starts a cluster, too, and waits until the JobManager answers.
 
 EXIT CODES: 0 success, 1 the request cannot be done as asked, 2 wrong usage, 3 a failure outside, 130 interrupted."
 )]

@@ -20,6 +20,11 @@ retained checkpoints always stay.
 EXIT CODES: 0 nothing of the cluster is left but what was to stay, 1 there is none, or a job could not be ended as \
 asked and the cluster stays, 2 wrong usage, 3 a failure outside, 130 interrupted.";
 
+/// How long each job may take to end, unless the user says otherwise.
+const JOB_TIMEOUT: &str = "10min";
+/// How long everything may take to go, unless the user says otherwise.
+const TIMEOUT: &str = "2min";
+
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RemovalArguments {
@@ -50,7 +55,7 @@ pub(crate) struct RemovalArguments {
     #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t = SavepointType::Canonical, requires = "with_savepoint")]
     pub(crate) format: SavepointType,
     /// How long each job may take to end, with its savepoint, in Flink's syntax
-    #[arg(long, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = JOB_TIMEOUT, value_parser = duration)]
     pub(crate) job_timeout: Duration,
     /// Remove the cluster even if a job could not be ended as asked
     #[arg(long)]
@@ -65,6 +70,46 @@ pub(crate) struct RemovalArguments {
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// How long to wait until everything is gone, in Flink's syntax
-    #[arg(long, value_name = "DURATION", default_value = "2min", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = TIMEOUT, value_parser = duration)]
     pub(crate) timeout: Duration,
+}
+
+impl RemovalArguments {
+    /// What the command has when it is typed with this cluster and no flags.
+    pub(crate) fn of(cluster_id: ClusterId) -> Self {
+        let limit = |text| duration(text).unwrap_or_default();
+        Self {
+            cluster_id: Some(cluster_id),
+            dynamic: DynamicProperties::default(),
+            dry_run: false,
+            cancel_jobs: false,
+            with_savepoint: None,
+            drain: false,
+            format: SavepointType::Canonical,
+            job_timeout: limit(JOB_TIMEOUT),
+            force: false,
+            purge_ha: false,
+            ignore_not_found: false,
+            no_wait: false,
+            timeout: limit(TIMEOUT),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command, SessionCommand};
+
+    #[test]
+    fn without_flags_the_arguments_are_those_of_the_command_line() {
+        let typed = Arguments::try_parse_from(["flink-k8s", "session", "stop", "orders"]).unwrap();
+        let Command::Session(SessionCommand::Stop(typed)) = typed.command else {
+            panic!("{typed:?}")
+        };
+        let made = RemovalArguments::of("orders".parse().unwrap());
+        assert_eq!(format!("{made:?}"), format!("{typed:?}"));
+    }
 }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_client::kubernetes_cluster_descriptor::{DeployedApplication, FollowedJob};
+use flink_k8s_client::kubernetes_cluster_descriptor::{DeployedApplication, FollowedJob, RemoveError};
 use flink_k8s_client::rest_client::{FollowOptions, JobState};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
-use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployedCluster, KillError};
+use flink_k8s_core::cluster_descriptor::DeployedCluster;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
 use flink_k8s_core::configuration::{FlinkConfiguration, deployment_options};
@@ -268,24 +268,24 @@ async fn remove(
     cluster: &DeployedCluster,
     rest: &Rest,
 ) -> anyhow::Result<()> {
-    let DeployedCluster { cluster_id, .. } = cluster;
-    if rest.client.shut_down_cluster().await.is_err() {
-        match connection.descriptor.kill_cluster(cluster_id).await {
-            Ok(()) | Err(KillError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let DeployedCluster { cluster_id, uid, .. } = cluster;
+    let descriptor = &connection.descriptor;
+    let plan = descriptor.plan_removal(cluster_id).await?;
+    let is_other = |found: &DeployedCluster| found.uid != *uid;
+    if plan.deployment.as_ref().is_some_and(is_other) {
+        // It removed itself, and somebody has taken its name by now.
+        return Ok(());
     }
-    let left = connection
-        .descriptor
-        .wait_until_gone(cluster_id, REMOVAL_LIMIT)
-        .await?;
-    if left.is_empty() {
-        printer.talk(format!("cluster {cluster_id} is removed"));
+    let removal = if rest.client.shut_down_cluster().await.is_ok() {
+        descriptor.finish_removal(&plan, REMOVAL_LIMIT).await
     } else {
-        printer.talk(format!(
-            "cluster {cluster_id} is being removed; {} objects of it are still there",
-            left.len()
-        ));
+        descriptor.remove(&plan, REMOVAL_LIMIT).await
+    };
+    match removal {
+        Ok(()) => printer.talk(format!("cluster {cluster_id} is removed")),
+        // How the job ended counts; the rest goes by itself.
+        Err(error @ RemoveError::Left { .. }) => printer.talk(format!("warning: {error}")),
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::args::looking::ExplainArguments;
 use crate::connection::Connection;
 use crate::observation::Observation;
 use crate::outcome::Outcome;
-use crate::printer::Printer;
+use crate::printer::{Printer, counted};
 
 /// Looks at a cluster once and says what is wrong with it.
 pub(crate) async fn run(printer: &Printer, arguments: ExplainArguments) -> anyhow::Result<Outcome> {
@@ -54,7 +54,7 @@ fn numbers(facts: &ClusterFacts) -> String {
     let RestFacts::Answered { overview, .. } = &facts.rest else {
         return String::new();
     };
-    let plural = |count: u32, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let plural = |count: u32, what: &str| counted(usize::try_from(count).unwrap_or(usize::MAX), what);
     format!(
         ": {} registered, {} of {} free, {} running",
         plural(overview.task_managers, "TaskManager"),

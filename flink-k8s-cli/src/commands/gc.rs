@@ -12,8 +12,9 @@ use super::{interrupted, permissions, workers};
 use crate::args::OutputFormat;
 use crate::args::gc::GcArguments;
 use crate::connection::Connection;
+use crate::hints;
 use crate::outcome::Outcome;
-use crate::printer::{Printer, table};
+use crate::printer::{Printer, counted, table};
 
 /// Shows what clusters that are gone have left, and removes it if that is wished.
 pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Result<Outcome> {
@@ -49,7 +50,7 @@ pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Re
         if !removable.is_empty() {
             printer.talk(format!(
                 "nothing is changed; --delete removes {}",
-                objects(removable.len())
+                counted(removable.len(), "object")
             ));
         }
         return Ok(Outcome::Success);
@@ -57,11 +58,11 @@ pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Re
     let done = AtomicUsize::new(0);
     tokio::select! {
         failures = remove(printer, &connection, &removable, &done) => {
-            printer.talk(format!("{} {place} removed", objects(done.load(Relaxed))));
+            printer.talk(format!("{} {place} removed", counted(done.load(Relaxed), "object")));
             Ok(failures)
         }
         () = interrupted() => {
-            let all = objects(removable.len());
+            let all = counted(removable.len(), "object");
             printer.talk(format!("interrupted; {} of {all} are removed, and perhaps one more", done.load(Relaxed)));
             Ok(Outcome::Interrupted)
         }
@@ -75,26 +76,29 @@ async fn remove(
     done: &AtomicUsize,
 ) -> Outcome {
     let mut outcome = Outcome::Success;
+    let mut hinted = Vec::new();
     for garbage in removable {
         match remove_garbage(&connection.kube, garbage).await {
             Ok(()) => drop(done.fetch_add(1, Relaxed)),
             // That a cluster came back is no failure.
             Err(error @ RemoveGarbageError::ClusterThere(_)) => printer.talk(error.to_string()),
             Err(error) => {
-                outcome = Outcome::Failure;
-                printer.talk(format!("error: {:#}", anyhow::Error::from(error)));
+                let error = anyhow::Error::from(error);
+                if outcome != Outcome::Failure {
+                    outcome = hints::outcome_of(&error);
+                }
+                printer.talk(format!("error: {error:#}"));
+                // What is missing for one object is missing for all of its kind.
+                if let Some(hint) = hints::hint_for(&error)
+                    && !hinted.contains(&hint)
+                {
+                    printer.talk(format!("  hint: {hint}"));
+                    hinted.push(hint);
+                }
             }
         }
     }
     outcome
-}
-
-fn objects(count: usize) -> String {
-    if count == 1 {
-        "1 object".to_owned()
-    } else {
-        format!("{count} objects")
-    }
 }
 
 fn goes(garbage: &Garbage, arguments: &GcArguments) -> bool {

@@ -11,13 +11,16 @@ use futures::StreamExt as _;
 use super::submission::Submission;
 use super::{interrupted, slots};
 use crate::args::RunArguments;
-use crate::connection::{Place, Rest};
+use crate::connection::{Connection, Place, Rest};
 use crate::observation::Observation;
 use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// How long a job that is cancelled because its user left may take to end, before nobody waits for it.
 const CANCEL_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a JobManager may take to answer before it is said that it is waited for.
+const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// Submits a job, or all that a program makes, and follows it to its end.
 pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::Result<Outcome> {
@@ -36,6 +39,15 @@ pub(crate) async fn run(printer: &Printer, arguments: RunArguments) -> anyhow::R
     // One for the whole command: what is pressed between two waits must not be lost.
     let interruption = interrupted();
     tokio::pin!(interruption);
+    if let Some(connection) = &connection {
+        tokio::select! {
+            ready = until_ready(printer, connection, &rest, arguments.timeout) => ready?,
+            () = &mut interruption => {
+                printer.talk("interrupted; no job was submitted");
+                return Ok(Outcome::Interrupted);
+            }
+        }
+    }
     let mut jobs = Vec::new();
     tokio::select! {
         submitted = submission.submit(printer, &rest, &configuration, &mut jobs) => submitted?,
@@ -106,6 +118,29 @@ async fn follow_to_end(
         }
         state = follow(printer, rest, job_id, options) => end(printer, rest, job_id, &state?).await,
     }
+}
+
+/// Waits for a JobManager that is starting, or starting again; an error says why it does not come.
+async fn until_ready(
+    printer: &Printer,
+    connection: &Connection,
+    rest: &Rest,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let Some(cluster) = &rest.cluster else {
+        return Ok(());
+    };
+    let descriptor = &connection.descriptor;
+    let ready = descriptor.wait_for_job_manager_at(&cluster.cluster_id, &rest.access, timeout);
+    tokio::pin!(ready);
+    let overview = if let Ok(overview) = tokio::time::timeout(QUIET_FOR, &mut ready).await {
+        overview
+    } else {
+        printer.talk(format!("waiting for the JobManager of {} ...", rest.name()));
+        ready.await
+    };
+    overview?;
+    Ok(())
 }
 
 /// What becomes of the job when its user has enough of waiting.

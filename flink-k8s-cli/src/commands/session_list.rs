@@ -18,19 +18,22 @@ pub(crate) async fn run(printer: &Printer, arguments: SessionListArguments) -> a
             continue;
         };
         let namespace = namespace(&deployment);
-        let task_managers = match (name.parse(), namespace.parse()) {
+        let (spares, task_managers): (Vec<_>, Vec<_>) = match (name.parse(), namespace.parse()) {
             (Ok(cluster_id), Ok(namespace)) => {
                 let kube = connection.kube.in_namespace(namespace);
-                kube.list_task_manager_pods(&cluster_id).await?.len()
+                let pods = kube.list_task_manager_pods(&cluster_id).await?;
+                pods.into_iter()
+                    .partition(|pod| labels::is_unused_spare(&pod.metadata))
             }
-            _ => 0,
+            _ => (Vec::new(), Vec::new()),
         };
         clusters.push(Cluster {
             namespace,
             name,
             job_managers: (!labels::is_resource_manager(deployment.metadata.labels.as_ref()))
                 .then(|| ready(&deployment)),
-            task_managers,
+            task_managers: task_managers.len(),
+            spares: spares.len(),
             created: age(&deployment),
         });
     }
@@ -68,6 +71,8 @@ struct Cluster {
     /// Ready and wanted; `None` where only the resource manager is ours.
     job_managers: Option<(i32, i32)>,
     task_managers: usize,
+    /// Pods that wait to become TaskManagers.
+    spares: usize,
     created: String,
 }
 
@@ -81,6 +86,7 @@ impl Cluster {
             "namespace": self.namespace,
             "job-managers": job_managers,
             "task-managers": self.task_managers,
+            "spares": self.spares,
             "created": self.created,
         })
     }

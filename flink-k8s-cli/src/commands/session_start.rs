@@ -93,6 +93,21 @@ pub(crate) fn name_the_cluster(
     Ok(())
 }
 
+/// What opens the web UI of this cluster, whatever the environment says of namespaces.
+fn ui_command(cluster: &DeployedCluster) -> String {
+    let DeployedCluster {
+        cluster_id,
+        namespace,
+        ..
+    } = cluster;
+    if namespace.as_str() == kubernetes_options::NAMESPACE.default {
+        format!("flink-k8s ui {cluster_id}")
+    } else {
+        let key = kubernetes_options::NAMESPACE.key;
+        format!("flink-k8s ui {cluster_id} -D{key}={namespace}")
+    }
+}
+
 /// Prints where the cluster's REST endpoint is.
 pub(crate) fn print(
     printer: &Printer,
@@ -122,8 +137,8 @@ pub(crate) fn print(
             let scheme = if is_tls { "https" } else { "http" };
             printer.data(format!("{scheme}://{service}.{namespace}:{port}"));
             printer.talk(format!(
-                "that is its REST endpoint and web UI inside Kubernetes; from here: \
-                 kubectl port-forward -n {namespace} service/{service} {port}"
+                "that is its REST endpoint and web UI inside Kubernetes; from here: `{}`",
+                ui_command(cluster)
             ));
         }
     }

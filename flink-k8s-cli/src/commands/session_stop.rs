@@ -3,10 +3,15 @@
 mod jobs;
 mod plan;
 
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use flink_k8s_client::kubernetes_cluster_descriptor::{Removal, RemovalPlan, RemoveError};
-use flink_k8s_core::cluster_descriptor::KillError;
+use flink_k8s_core::cluster_descriptor::{DeployedCluster, KillError};
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::kubernetes_options;
+use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::permissions::{Permission, UserTask, of_user};
 
 use self::jobs::Jobs;
@@ -17,8 +22,9 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// How far a removal has come, for who interrupts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     Looking,
     EndingJobs,
     Deleting,
@@ -26,70 +32,128 @@ enum Phase {
     Purging,
 }
 
+/// What a removal tells of itself while it goes on.
+#[derive(Debug, Default)]
+struct Progress {
+    phase: Cell<Phase>,
+    cluster: OnceCell<ClusterId>,
+    /// The jobs that Flink has been told to end, and which are not seen to have.
+    ending: RefCell<BTreeSet<String>>,
+}
+
 /// Says what goes and what stays, ends the jobs if that is wished, deletes the cluster, and waits until nothing of it
 /// is left.
 pub(crate) async fn run(printer: &Printer, arguments: RemovalArguments) -> anyhow::Result<Outcome> {
-    let (phases, phase) = tokio::sync::watch::channel(Phase::Looking);
-    let cluster = std::sync::OnceLock::new();
+    interruptible(printer, async |progress| {
+        let connection = Connection::open(printer, arguments.dynamic.clone()).await?;
+        let cluster_id = connection.cluster_id(arguments.cluster_id.clone())?;
+        remove(printer, &connection, &cluster_id, None, &arguments, progress).await
+    })
+    .await
+}
+
+/// Removes this very cluster, as the command does without flags.
+pub(super) async fn remove_attached(
+    printer: &Printer,
+    connection: &Connection,
+    cluster: &DeployedCluster,
+) -> anyhow::Result<Outcome> {
+    let DeployedCluster { cluster_id, uid, .. } = cluster;
+    let arguments = RemovalArguments::of(cluster_id.clone());
+    interruptible(printer, async |progress| {
+        remove(printer, connection, cluster_id, Some(uid), &arguments, progress).await
+    })
+    .await
+}
+
+/// Who has enough of it is told what is done and what is not.
+async fn interruptible(
+    printer: &Printer,
+    removal: impl AsyncFnOnce(&Progress) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<Outcome> {
+    let progress = Progress::default();
     tokio::select! {
-        outcome = remove(printer, arguments, &phases, &cluster) => outcome,
+        outcome = removal(&progress) => outcome,
         () = interrupted() => {
-            let name = cluster.get().map_or("the cluster", String::as_str);
-            printer.talk(what_is_done(*phase.borrow(), name));
+            printer.talk(what_is_done(&progress));
             Ok(Outcome::Interrupted)
         }
     }
 }
 
-fn what_is_done(phase: Phase, cluster: &str) -> String {
-    match phase {
-        Phase::Looking => format!("interrupted; nothing is changed, and {cluster} stays"),
-        Phase::EndingJobs => format!(
-            "interrupted; {cluster} stays, but jobs that Flink has been told to end may end all the same: \
-             `flink-k8s list --all` shows them"
-        ),
-        Phase::Deleting => {
-            format!("interrupted; {cluster} may be being removed: the same command once more sees to it")
+fn what_is_done(progress: &Progress) -> String {
+    let Some(cluster_id) = progress.cluster.get() else {
+        return "interrupted; nothing is changed".to_owned();
+    };
+    match progress.phase.get() {
+        Phase::Looking => format!("interrupted; nothing is changed, and cluster {cluster_id} stays"),
+        Phase::EndingJobs => {
+            let jobs: Vec<String> = progress.ending.borrow().iter().cloned().collect();
+            let (jobs, them) = match jobs.as_slice() {
+                [] => return format!("interrupted; cluster {cluster_id} stays"),
+                [job] => (format!("job {job}"), "it"),
+                _ => (format!("jobs {}", jobs.join(", ")), "them"),
+            };
+            format!(
+                "interrupted; cluster {cluster_id} stays, but {jobs} may end all the same: \
+                 `flink-k8s list --all -D{}={cluster_id}` shows {them}",
+                kubernetes_options::CLUSTER_ID.key
+            )
         }
-        Phase::Waiting => format!("interrupted; the removal of {cluster} goes on by itself"),
+        Phase::Deleting => format!(
+            "interrupted; cluster {cluster_id} may be being removed: the same command once more sees to it"
+        ),
+        Phase::Waiting => format!(
+            "interrupted; the removal of cluster {cluster_id} goes on by itself, but for what nobody owns; the same \
+             command once more sees to all of it"
+        ),
         Phase::Purging => format!(
-            "interrupted; {cluster} is gone, and some of its high-availability data may be: the same command once more \
-             removes the rest"
+            "interrupted; cluster {cluster_id} is gone, and some of its high-availability data may be: the same command \
+             once more removes the rest"
         ),
     }
 }
 
+/// Removes the cluster of this name; only the one with this uid, where that is known.
 async fn remove(
     printer: &Printer,
-    arguments: RemovalArguments,
-    phases: &tokio::sync::watch::Sender<Phase>,
-    name: &std::sync::OnceLock<String>,
+    connection: &Connection,
+    cluster_id: &ClusterId,
+    only: Option<&Uid>,
+    arguments: &RemovalArguments,
+    progress: &Progress,
 ) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let connection = Connection::open(printer, arguments.dynamic.clone()).await?;
-    let cluster_id = connection.cluster_id(arguments.cluster_id.clone())?;
-    name.get_or_init(|| format!("cluster {cluster_id}"));
+    let phase = &progress.phase;
+    progress.cluster.get_or_init(|| cluster_id.clone());
     let plan = connection
         .descriptor
-        .plan_removal(&cluster_id)
+        .plan_removal(cluster_id)
         .await
         .map_err(laid_bare)?;
     if plan.is_empty() {
-        return nothing_there(printer, &arguments, plan);
+        return nothing_there(printer, arguments, plan);
+    }
+    let other = |found: &&DeployedCluster| only.is_some_and(|uid| *uid != found.uid);
+    if let Some(other) = plan.deployment.as_ref().filter(other) {
+        anyhow::bail!(
+            "cluster {cluster_id} is gone; the one of its name that runs now (uid {}) was made by somebody else and stays",
+            other.uid
+        );
     }
     if !arguments.dry_run {
-        require_permissions(&connection, &arguments).await?;
+        require_permissions(connection, arguments).await?;
     }
-    let jobs = Jobs::find(printer, &connection, &plan, &arguments).await?;
-    plan::show(printer, &connection, &plan, &jobs, &arguments);
+    let jobs = Jobs::find(printer, connection, &plan, arguments).await?;
+    plan::show(printer, connection, &plan, &jobs, arguments);
     if arguments.dry_run {
         return Ok(Outcome::Success);
     }
-    phases.send_replace(Phase::EndingJobs);
-    if jobs.end(printer, &plan, &arguments).await? == jobs::Ended::NotAll {
+    phase.set(Phase::EndingJobs);
+    if jobs.end(printer, &plan, arguments, &progress.ending).await? == jobs::Ended::NotAll {
         return Ok(Outcome::UserError);
     }
-    phases.send_replace(Phase::Deleting);
+    phase.set(Phase::Deleting);
     if let Some(deployment) = &plan.deployment {
         connection.descriptor.kill(deployment).await?;
         printer.talk(format!(
@@ -100,7 +164,7 @@ async fn remove(
     if arguments.no_wait {
         return Ok(Outcome::Success);
     }
-    phases.send_replace(Phase::Waiting);
+    phase.set(Phase::Waiting);
     connection
         .descriptor
         .finish_removal(&plan, arguments.timeout)
@@ -116,8 +180,8 @@ async fn remove(
         printer.talk(format!("{what} of it is left after {seconds:.1} s"));
     }
     if plan.removal == Removal::Cluster {
-        phases.send_replace(Phase::Purging);
-        purge_or_name(printer, &connection, &plan, &arguments).await?;
+        phase.set(Phase::Purging);
+        purge_or_name(printer, connection, &plan, arguments).await?;
     }
     Ok(Outcome::Success)
 }
@@ -207,15 +271,27 @@ mod tests {
 
     #[test]
     fn who_interrupts_is_told_how_far_it_came() {
-        let said = |phase| what_is_done(phase, "cluster orders");
+        let progress = Progress::default();
+        assert_eq!(what_is_done(&progress), "interrupted; nothing is changed");
+        progress.cluster.set("orders".parse().unwrap()).unwrap();
+        let said = |phase| {
+            progress.phase.set(phase);
+            what_is_done(&progress)
+        };
         assert_eq!(
             said(Phase::Looking),
             "interrupted; nothing is changed, and cluster orders stays"
         );
-        assert!(said(Phase::EndingJobs).contains("cluster orders stays, but jobs"));
         assert_eq!(
-            said(Phase::Waiting),
-            "interrupted; the removal of cluster orders goes on by itself"
+            said(Phase::EndingJobs),
+            "interrupted; cluster orders stays",
+            "its jobs have ended, which was said, or none was to end"
+        );
+        progress.ending.borrow_mut().extend(["b", "a"].map(str::to_owned));
+        assert!(said(Phase::EndingJobs).contains("stays, but jobs a, b may end all the same: "));
+        assert!(
+            said(Phase::Waiting)
+                .starts_with("interrupted; the removal of cluster orders goes on by itself, ")
         );
         assert!(said(Phase::Purging).contains("the same command once more removes the rest"));
     }

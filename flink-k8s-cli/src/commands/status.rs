@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use flink_k8s_client::diagnosis::{ClusterFacts, ClusterHealth, Diagnosis, RestFacts, diagnose, time_of};
 use flink_k8s_client::workers_report::{self, WorkersReport};
 use flink_k8s_core::cluster_descriptor::ClusterDescriptor as _;
+use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::job_manager::is_application;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -38,6 +39,12 @@ pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow
         OutputFormat::Table => printer.data(screen(&facts, &diagnosis, now)),
     }
     Ok(Outcome::Success)
+}
+
+/// The screen of this cluster as it is now.
+pub(super) async fn now(connection: &Connection, cluster_id: ClusterId) -> anyhow::Result<String> {
+    let facts = Observation::open(connection, cluster_id).await?.look().await;
+    Ok(screen(&facts, &diagnose(&facts), Timestamp::now()))
 }
 
 fn to_json(facts: &ClusterFacts, diagnosis: &Diagnosis, now: Timestamp) -> Value {

@@ -145,6 +145,11 @@ impl Machine {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs `flink-k8s` with these arguments and this standard input to its end.
+    pub(crate) fn flink_k8s_typing(&self, arguments: &[&str], input: &str) -> Output {
+        typing(self.command(arguments), input)
+    }
+
     /// Runs `kubernetes-job` with these arguments to its end.
     pub(crate) fn kubernetes_job(&self, arguments: &[&str]) -> Output {
         self.program("kubernetes-job", arguments).output().unwrap()
@@ -210,16 +215,8 @@ impl Machine {
             .env("JAVA_HOME", &self.prepared.java_home)
             .env("FLINK_HOME", home)
             .env_remove("FLINK_CONF_DIR")
-            .env("FLINK_LOG_DIR", self.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut running = program.spawn().unwrap();
-        let mut stdin = running.stdin.take().unwrap();
-        // Whoever reads no input may be gone before it is written.
-        drop(stdin.write_all(input.as_bytes()));
-        drop(stdin);
-        running.wait_with_output().unwrap()
+            .env("FLINK_LOG_DIR", self.directory.path());
+        typing(program, input)
     }
 
     /// Starts `flink-k8s run` of the word count, with this time for each line.
@@ -396,6 +393,20 @@ pub(crate) fn finished(run: Child) -> String {
     let output = run.wait_with_output().unwrap();
     succeeded("flink-k8s run", &output);
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// Runs a program with this standard input to its end.
+fn typing(mut program: Command, input: &str) -> Output {
+    program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut running = program.spawn().unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    // Whoever reads no input may be gone before it is written.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    running.wait_with_output().unwrap()
 }
 
 fn succeeded(what: &str, output: &Output) {

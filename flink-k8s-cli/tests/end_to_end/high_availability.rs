@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::harness::{Machine, assert_same, count_words, job_manager, written_counts};
 use super::processes;
+use super::running_job::{self, CLUSTER, until_checkpoint_is_kept};
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
 const LINES: usize = 150;
 /// Makes the job last about thirty seconds, long enough to lose its JobManager in the middle.
 const DELAY: Duration = Duration::from_millis(200);
-const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
 
 #[tokio::test]
 async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
@@ -44,18 +44,13 @@ async fn a_job_outlives_its_leader_and_the_leader_a_short_outage() {
     fs::write(&input, LINE.repeat(LINES)).unwrap();
     let run = machine.run_word_count(&input, &output, DELAY);
     let job = machine
-        .eventually("the job has its checkpoints kept", async || {
-            let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
-            let jobs: serde_json::Value = serde_json::from_str(&listed).unwrap();
-            let job = jobs[0]["job-id"].as_str()?.to_owned();
-            let kept = config_maps
-                .get_opt(&format!("e2e-{job}-config-map"))
-                .await
-                .unwrap()?;
-            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
-            kept.data?.keys().any(is_checkpoint).then_some(job)
+        .eventually("the job is there", async || {
+            running_job::all(&machine)[0]["job-id"]
+                .as_str()
+                .map(str::to_owned)
         })
         .await;
+    until_checkpoint_is_kept(&machine, &client, &job).await;
 
     // Renewals wait for an outage that is shorter than the lease; the leader stays the same.
     let (holder, renewed, transitions) = leader().await.unwrap();

@@ -4,13 +4,24 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::harness::{Machine, assert_same, count_words, finished, written_counts};
+use super::running_job::{CLUSTER, start_word_count};
 
 const LINE: &str = "The slings and arrows of outrageous fortune\n";
 /// With [`PER_LINE`], five minutes of work.
 const LINES: usize = 6000;
 const PER_LINE: Duration = Duration::from_millis(50);
-const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
+
+/// The id of the vertex of the job with this in its name.
+fn vertex_of(machine: &Machine, job: &str, name: &str) -> String {
+    let status = machine.must(&["job", "status", job, CLUSTER, "--output", "json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let mut vertices = status["vertices"].as_array().unwrap().iter();
+    let vertex = vertices.find(|vertex| vertex["name"].as_str().unwrap().contains(name));
+    vertex.unwrap()["id"].as_str().unwrap().to_owned()
+}
 
 #[tokio::test]
 async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
@@ -20,37 +31,50 @@ async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
         "-Dexecution.checkpointing.savepoint-dir=file://{}",
         savepoints.display()
     );
+    // The job waits for its JobManager.
     machine.start_session(&[
         "-Djobmanager.scheduler=adaptive",
         "-Dexecution.checkpointing.interval=1h",
         &directory,
+        "--no-wait",
     ]);
     let (input, output) = (
         machine.scratch().join("input.txt"),
         machine.scratch().join("output"),
     );
     fs::write(&input, LINE.repeat(LINES)).unwrap();
-    let mut run = machine.run_word_count(&input, &output, PER_LINE);
-    let job = machine
-        .eventually("the job runs with all its tasks", async || {
-            let listed = machine.must(&["list", CLUSTER, "--output", "json"]);
-            let jobs: serde_json::Value = serde_json::from_str(&listed).unwrap();
-            let tasks = &jobs[0]["tasks"];
-            // Sources without a part of the input finish at once.
-            let at_work = tasks["running"].as_u64()? + tasks["finished"].as_u64()?;
-            (tasks["total"] != 0 && tasks["total"] == at_work)
-                .then(|| jobs[0]["job-id"].as_str().map(str::to_owned))?
-        })
-        .await;
-    // The job's client is done with; the job is not.
-    run.kill().unwrap();
-    run.wait().unwrap();
+    let job = start_word_count(&machine, &input, &output, PER_LINE, 4).await;
 
     let status = machine.must(&["job", "status", &job, CLUSTER]);
     assert!(
         status.contains("RUNNING") && status.contains("WordCount"),
         "{status}"
     );
+    let metrics = machine.must(&["job", "metrics", &job, CLUSTER, "--output", "json"]);
+    let metrics: Value = serde_json::from_str(&metrics).unwrap();
+    assert!(metrics["numRestarts"].is_string(), "{metrics}");
+    let vertex = vertex_of(&machine, &job, "counts");
+    let of_vertex = [
+        "job", "metrics", &job, CLUSTER, "--vertex", &vertex, "--output", "json",
+    ];
+    machine
+        .eventually("the records that were counted are measured", async || {
+            let measured: Value = serde_json::from_str(&machine.must(&of_vertex)).unwrap();
+            let measured = measured.as_object()?.iter();
+            let mut records = measured.filter(|(name, _)| name.ends_with(".numRecordsIn"));
+            records
+                .any(|(_, count)| count.as_str().is_some_and(|count| count != "0"))
+                .then_some(())
+        })
+        .await;
+    machine
+        .eventually("the job accumulates the words that it has counted", async || {
+            let shown = machine.must(&["job", "accumulators", &job, CLUSTER]);
+            let row = shown.lines().find(|line| line.starts_with("words "))?;
+            assert!(row.contains(" LongCounter "), "{shown}");
+            (!row.ends_with(" 0")).then_some(())
+        })
+        .await;
     let said = machine.must_fail(
         1,
         &["job", "rescale", &job, CLUSTER, "--vertex", "no-such-vertex=1..2"],
@@ -60,7 +84,7 @@ async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
     machine
         .eventually("the job runs with two subtasks a vertex", async || {
             let status = machine.must(&["job", "status", &job, CLUSTER, "--output", "json"]);
-            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            let status: Value = serde_json::from_str(&status).unwrap();
             let vertices = status["vertices"].as_array().unwrap();
             vertices
                 .iter()

@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::harness::Machine;
+use super::running_job::{start_word_count, until_checkpoint_is_kept};
 
 const LINE: &str = "to be or not to be\n";
 /// With [`PER_LINE`], five minutes of work.
@@ -27,31 +28,9 @@ async fn a_cluster_goes_with_a_savepoint_of_its_job_and_its_data_when_it_is_purg
         machine.scratch().join("output"),
     );
     fs::write(&input, LINE.repeat(LINES)).unwrap();
-    let mut run = machine.run_word_count(&input, &output, PER_LINE);
-    let job = machine
-        .eventually("the job runs with all its tasks", async || {
-            let listed = machine.must(&["list", "-Dkubernetes.cluster-id=e2e", "--output", "json"]);
-            let jobs: serde_json::Value = serde_json::from_str(&listed).unwrap();
-            let tasks = &jobs[0]["tasks"];
-            // Sources without a part of the input finish at once.
-            let at_work = tasks["running"].as_u64()? + tasks["finished"].as_u64()?;
-            (tasks["total"] != 0 && tasks["total"] == at_work)
-                .then(|| jobs[0]["job-id"].as_str().map(str::to_owned))?
-        })
-        .await;
+    let job = start_word_count(&machine, &input, &output, PER_LINE, 4).await;
     // A savepoint while sources are about to finish may fail, which Flink calls a local failure of the task.
-    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
-    machine
-        .eventually("a checkpoint is kept", async || {
-            let name = format!("e2e-{job}-config-map");
-            let kept = config_maps.get_opt(&name).await.unwrap()?;
-            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
-            kept.data?.keys().any(is_checkpoint).then_some(())
-        })
-        .await;
-    // The job's client is done with; the job is not.
-    run.kill().unwrap();
-    run.wait().unwrap();
+    until_checkpoint_is_kept(&machine, &client, &job).await;
 
     let dry = machine.must(&["session", "stop", "e2e", "--dry-run"]);
     assert!(

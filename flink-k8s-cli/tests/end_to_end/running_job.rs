@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
 use serde_json::Value;
 
 use super::harness::Machine;
@@ -21,7 +23,9 @@ pub(crate) async fn start_word_count(
     let mut run = machine.run_word_count(input, output, delay);
     let job = machine
         .eventually("the job runs with all its tasks", async || {
-            let jobs = all(machine);
+            // Its JobManager may still be starting.
+            let listed = machine.flink_k8s(&["list", CLUSTER, "--output", "json"]);
+            let jobs: Value = serde_json::from_slice(&listed.stdout).ok()?;
             let is_new = |job: &&Value| job["state"] == "RUNNING";
             let job = jobs.as_array()?.iter().find(is_new)?["job-id"]
                 .as_str()?
@@ -32,6 +36,19 @@ pub(crate) async fn start_word_count(
     run.kill().unwrap();
     run.wait().unwrap();
     job
+}
+
+/// Until a checkpoint is kept from which the next JobManager goes on with the job.
+pub(crate) async fn until_checkpoint_is_kept(machine: &Machine, client: &kube::Client, job: &str) {
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    machine
+        .eventually("a checkpoint is kept", async || {
+            let name = format!("e2e-{job}-config-map");
+            let kept = config_maps.get_opt(&name).await.unwrap()?;
+            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
+            kept.data?.keys().any(is_checkpoint).then_some(())
+        })
+        .await;
 }
 
 /// The jobs that are not over, as `flink-k8s list` shows them.

@@ -38,6 +38,12 @@ async fn a_warm_spare_becomes_the_task_manager_that_flink_asks_for_and_one_that_
     let warm = ready_spares(&machine, 1).await;
     assert!(warm[0].starts_with("e2e-taskmanager-spare-"), "{warm:?}");
     assert_eq!(task_managers(&client).await.len(), 1);
+    let listed: Value =
+        serde_json::from_str(&machine.must(&["session", "list", "--output", "json"])).unwrap();
+    assert_eq!(
+        (&listed[0]["task-managers"], &listed[0]["spares"]),
+        (&0.into(), &1.into())
+    );
 
     let (input, output) = (
         machine.scratch().join("input.txt"),

@@ -7,7 +7,7 @@ use std::process::Output;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
-use super::harness::{Machine, SHORT_LIVED, assert_same, count_words, finished, written_counts};
+use super::harness::{Machine, SHORT_LIVED, assert_same, count_words, finished, log_of, written_counts};
 
 const TEXT: &str = "the quick brown fox jumps over the lazy dog and the dog sleeps on\n";
 const OWN_RESOURCE_MANAGER: &str = "-Dflink-k8s.resource-manager=flink";
@@ -87,7 +87,7 @@ async fn a_stock_image_of_any_version_serves_our_client_and_flinks_own() {
     ]);
     machine
         .eventually("Flink's own command line lists the job", async || {
-            let log = machine.kubectl(&["logs", "lister"]);
+            let log = log_of(&client, "lister").await;
             log.contains("WordCount (FINISHED)").then_some(())
         })
         .await;
@@ -135,7 +135,13 @@ async fn a_stock_image_of_any_version_serves_our_client_and_flinks_own() {
         })
         .await;
     assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
-    machine.must(&["session", "stop", "theirs"]);
+    let attached = machine.flink_k8s_typing(&["session", "attach", "theirs"], "status\nstop\n");
+    let said = said(&attached);
+    assert!(attached.status.success(), "{said}");
+    assert!(
+        said.contains("cluster theirs in namespace default: session cluster, created "),
+        "{said}"
+    );
     assert!(commands(&pods, "theirs").await.is_empty());
     machine.end();
 }

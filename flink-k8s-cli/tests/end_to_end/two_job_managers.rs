@@ -4,66 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{Api, ListParams};
-
 use super::harness::{Machine, assert_same, count_words, task_managers, written_counts};
-use super::running_job::{CLUSTER, start_word_count};
+use super::job_managers::{acting, job_managers, leading};
+use super::running_job::{CLUSTER, start_word_count, until_checkpoint_is_kept};
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
 const LINES: usize = 160;
 /// Makes the job last about thirty seconds, long enough to lose its JobManager in the middle.
 const DELAY: Duration = Duration::from_millis(200);
-
-/// What a pod of a JobManager is known by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct JobManagerPod {
-    name: String,
-    address: String,
-    is_ready: bool,
-    restarts: i32,
-}
-
-async fn job_managers(pods: &Api<Pod>) -> Vec<JobManagerPod> {
-    let of_cluster = ListParams::default().labels("app=e2e,component=jobmanager");
-    let read = |pod: Pod| {
-        let status = pod.status?;
-        let container = status.container_statuses?.into_iter().next()?;
-        Some(JobManagerPod {
-            name: pod.metadata.name?,
-            address: status.pod_ip?,
-            is_ready: container.ready && pod.metadata.deletion_timestamp.is_none(),
-            restarts: container.restart_count,
-        })
-    };
-    let listed = pods.list(&of_cluster).await.unwrap();
-    listed.into_iter().filter_map(read).collect()
-}
-
-/// The pod whose JVM leads, as the others find it.
-async fn leading(pods: &Api<Pod>, config_maps: &Api<ConfigMap>) -> Option<JobManagerPod> {
-    let published = config_maps
-        .get_opt("e2e-cluster-config-map")
-        .await
-        .unwrap()?
-        .data?;
-    let addresses: Vec<&String> = published
-        .iter()
-        .filter(|(key, _)| key.ends_with(".resourcemanager"))
-        .map(|(_, address)| address)
-        .collect();
-    let [address] = addresses[..] else { return None };
-    let mut all = job_managers(pods).await.into_iter();
-    all.find(|pod| address.contains(&format!("@{}:", pod.address)))
-}
-
-/// The pod whose resource manager acts.
-async fn acting(leases: &Api<Lease>) -> Option<String> {
-    let lease = leases.get_opt("e2e-resource-manager").await.unwrap()?;
-    let holder = lease.spec?.holder_identity?;
-    Some(holder.split_once('_')?.0.to_owned())
-}
 
 #[tokio::test]
 async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_deleted() {
@@ -79,12 +27,9 @@ async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_d
         "-Dresourcemanager.taskmanager-timeout=10s",
         &storage,
     ]);
-    let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
-    let leases: Api<Lease> = Api::default_namespaced(client.clone());
     machine
         .eventually("both JobManagers are ready", async || {
-            let ready = job_managers(&pods).await;
+            let ready = job_managers(&client).await;
             (ready.len() == 2 && ready.iter().all(|pod| pod.is_ready)).then_some(())
         })
         .await;
@@ -94,19 +39,12 @@ async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_d
     );
     fs::write(&input, LINE.repeat(LINES)).unwrap();
     let job = start_word_count(&machine, &input, &output, DELAY, 4).await;
-    machine
-        .eventually("a checkpoint is kept", async || {
-            let name = format!("e2e-{job}-config-map");
-            let kept = config_maps.get_opt(&name).await.unwrap()?;
-            let is_checkpoint = |key: &String| key.starts_with("checkpointID-");
-            kept.data?.keys().any(is_checkpoint).then_some(())
-        })
-        .await;
-    let leader = leading(&pods, &config_maps).await.unwrap();
-    assert_eq!(acting(&leases).await.as_ref(), Some(&leader.name));
+    until_checkpoint_is_kept(&machine, &client, &job).await;
+    let leader = leading(&client).await.unwrap();
+    assert_eq!(acting(&client).await.as_ref(), Some(&leader.name));
     let workers = task_managers(&client).await;
     assert_eq!(workers.len(), 2);
-    let standby = job_managers(&pods).await.into_iter().find(|pod| *pod != leader);
+    let standby = job_managers(&client).await.into_iter().find(|pod| *pod != leader);
     let standby = standby.unwrap();
 
     let began = Instant::now();
@@ -115,10 +53,8 @@ async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_d
     let successor = machine
         .eventually("another one leads, and its resource manager acts", async || {
             seen.extend(task_managers(&client).await);
-            let now = leading(&pods, &config_maps)
-                .await
-                .filter(|now| now.name != leader.name)?;
-            (acting(&leases).await.as_ref() == Some(&now.name)).then_some(now)
+            let now = leading(&client).await.filter(|now| now.name != leader.name)?;
+            (acting(&client).await.as_ref() == Some(&now.name)).then_some(now)
         })
         .await;
     println!("taken over after {:?}", began.elapsed());
@@ -145,7 +81,7 @@ async fn a_job_goes_on_under_another_job_manager_when_the_pod_of_its_leader_is_d
         })
         .await;
     println!("released after {:?}", began.elapsed());
-    let ready = job_managers(&pods).await;
+    let ready = job_managers(&client).await;
     assert!(
         ready.len() == 2 && ready.iter().all(|pod| pod.is_ready && pod.restarts == 0),
         "one leads and one stands by: {ready:?}"

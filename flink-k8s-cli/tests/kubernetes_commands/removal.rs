@@ -8,15 +8,15 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{Bench, Ended, kubectl};
 
-const JOB: &str = "00000000000000000000000000000001";
-const DATA: &str = "orders-cluster-config-map";
-const HIGH_AVAILABILITY: [&str; 2] = [
+pub(crate) const JOB: &str = "00000000000000000000000000000001";
+pub(crate) const DATA: &str = "orders-cluster-config-map";
+pub(crate) const HIGH_AVAILABILITY: [&str; 2] = [
     "-Dhigh-availability.type=kubernetes",
     "-Dhigh-availability.storageDir=s3://bucket/ha",
 ];
 
 /// A ConfigMap as a JobManager that ended in order leaves it.
-async fn leave_data(bench: &Bench, cluster: &str) {
+pub(crate) async fn leave_data(bench: &Bench, cluster: &str) {
     let config_map = json!({"metadata": {
         "name": format!("{cluster}-cluster-config-map"),
         "labels": {"app": cluster, "type": "flink-native-kubernetes"},
@@ -27,11 +27,11 @@ async fn leave_data(bench: &Bench, cluster: &str) {
     created.unwrap();
 }
 
-async fn stop(bench: &Bench, more: &[&str]) -> Ended {
+pub(crate) async fn stop(bench: &Bench, more: &[&str]) -> Ended {
     bench.flink_k8s(&[&["session", "stop"], more].concat()).await
 }
 
-fn assert_says(ended: &Ended, code: i32, expected: &[&str]) {
+pub(crate) fn assert_says(ended: &Ended, code: i32, expected: &[&str]) {
     assert_eq!(ended.code, Some(code), "{}{}", ended.printed, ended.said);
     for expected in expected {
         assert!(
@@ -124,7 +124,7 @@ async fn a_cluster_that_kubectl_made_goes_as_a_whole() {
 }
 
 /// A JobManager with one job, whose savepoints end like this; at the address of a pod of the cluster.
-async fn run_job_manager(bench: &Bench, outcome: Value) -> (MockServer, String) {
+pub(crate) async fn run_job_manager(bench: &Bench, outcome: Value) -> (MockServer, String) {
     let server = MockServer::start().await;
     let get = |question: &str, answer: Value| {
         Mock::given(method("GET"))
@@ -365,6 +365,82 @@ async fn a_cluster_stays_when_a_savepoint_fails_unless_that_does_not_matter() {
         ],
     );
     assert_eq!((forced.printed.as_str(), bench.stored().await), ("", Vec::new()));
+    bench.cluster.shutdown().await;
+}
+
+/// How Kubernetes' authorization by roles refuses a deletion.
+fn refusal(bench: &Bench, resource: &str, group: &str) -> Value {
+    let message = format!(
+        "{resource} is forbidden: User \"jane\" cannot delete resource \"{resource}\" in API group \"{group}\" in the \
+         namespace \"{}\"",
+        bench.cluster.namespace()
+    );
+    json!({"verbs": ["delete"], "resource": resource, "userAgentContains": super::OURS, "action": {"status": 403},
+        "message": message})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_lacks_a_right_names_it_with_its_rule_and_goes_on_once_it_is_granted() {
+    let bench = Bench::start().await;
+    if !bench.cluster.is_embedded() {
+        return bench.cluster.shutdown().await;
+    }
+    let start = [&["session", "start", "--no-wait"], &HIGH_AVAILABILITY[..]].concat();
+    let started = bench.flink_k8s(&start).await;
+    assert_eq!(started.code, Some(0), "{}", started.said);
+    leave_data(&bench, "orders").await;
+    leave_data(&bench, "payments").await;
+    let before = bench.stored().await;
+    let namespace = bench.cluster.namespace();
+    let rule = |group: &str, resource: &str| {
+        format!("- apiGroups:\n  - {group}\n  resources:\n  - {resource}\n  verbs:\n  - delete\n")
+    };
+
+    let rules = [
+        refusal(&bench, "deployments", "apps"),
+        refusal(&bench, "configmaps", ""),
+    ];
+    bench.cluster.set_faults(&json!({"rules": rules})).await;
+    let refused = stop(&bench, &[]).await;
+    let expected =
+        format!("hint: this allows jane to delete deployments.apps in namespace {namespace}, once");
+    assert_says(
+        &refused,
+        1,
+        &[
+            &format!("not allowed to delete Deployment {namespace}/orders: "),
+            &expected,
+            &rule("apps", "deployments"),
+        ],
+    );
+    assert_eq!(bench.stored().await, before, "nothing is half gone");
+
+    bench.cluster.set_faults(&json!({"rules": rules[1..]})).await;
+    let kept = stop(&bench, &["--purge-ha"]).await;
+    let object = format!("not allowed to delete ConfigMap {namespace}/orders-cluster-config-map: ");
+    let core = rule("\"\"", "configmaps");
+    assert_says(&kept, 1, &["nothing of it is left after ", &object, &core]);
+    let left = [DATA, "payments-cluster-config-map"];
+    assert_eq!(bench.stored().await, left);
+    let gc = ["gc", "--older-than=0s", "--delete", "--purge-ha"];
+    let collected = bench.flink_k8s(&gc).await;
+    assert_says(&collected, 1, &[&object, &core, "0 objects in namespace "]);
+    assert_eq!(
+        collected.said.matches("  hint: ").count(),
+        1,
+        "{}",
+        collected.said
+    );
+    assert_eq!(bench.stored().await, left);
+
+    bench.cluster.set_faults(&json!({"rules": []})).await;
+    assert_says(
+        &stop(&bench, &["--purge-ha"]).await,
+        0,
+        &["ConfigMap orders-cluster-config-map is removed\n"],
+    );
+    assert_says(&bench.flink_k8s(&gc).await, 0, &["1 object in namespace "]);
+    assert_eq!(bench.stored().await, [""; 0]);
     bench.cluster.shutdown().await;
 }
 

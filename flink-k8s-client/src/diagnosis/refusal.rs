@@ -1,6 +1,7 @@
 //! Why Kubernetes refuses to create a pod, told from its words.
 
 use flink_k8s_core::configuration::kubernetes_options;
+use flink_k8s_core::permissions::RefusedRight;
 
 use super::{Finding, Problem, Severity};
 
@@ -37,11 +38,23 @@ pub(super) fn finding(object: impl Into<String>, who: &str, message: &str) -> Fi
             "create the ServiceAccount with the rights of a JobManager, or name another one by {account}"
         ));
     }
-    Finding::new(
+    let refused = Finding::new(
         Severity::Stuck,
         Problem::PodRefused,
         object,
         format!("Kubernetes refuses to create {who}: {message}"),
-    )
-    .with_advice("the words above name the rule that it breaks; change the pod template or the options that make it, or have the rule changed")
+    );
+    // No pod template helps who has no right.
+    let role = RefusedRight::find(message).and_then(|right| Some((right.role_manifest().ok()?, right)));
+    match role {
+        Some((role, right)) => refused.with_advice(format!(
+            "have a Role bound to {} that allows it to {right}:\n{}",
+            right.user,
+            role.trim_end()
+        )),
+        None => refused.with_advice(
+            "the words above name the rule that it breaks; change the pod template or the options that make it, or have \
+             the rule changed",
+        ),
+    }
 }

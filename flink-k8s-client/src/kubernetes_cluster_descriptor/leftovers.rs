@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use flink_k8s_core::cluster_descriptor::DeployedCluster;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::high_availability::is_high_availability_data;
 use flink_k8s_core::kube_client::{ObjectKind, ObjectReference, ReadError};
 use tokio::time::{self, Instant};
 
-use super::KubernetesClusterDescriptor;
+use super::{ApplicationState, KubernetesClusterDescriptor};
 
 pub(super) const POLL: Duration = Duration::from_millis(250);
+/// How often it is looked whether somebody removes a cluster.
+const LOOK_FOR_REMOVAL: Duration = Duration::from_secs(1);
 
 impl KubernetesClusterDescriptor {
     /// Every object of the cluster that exists, without the high-availability data that outlives it.
@@ -25,6 +28,27 @@ impl KubernetesClusterDescriptor {
         let mut objects = self.kube.list_cluster_objects(cluster_id).await?;
         objects.retain(|object| !is_high_availability_data(object, cluster_id));
         Ok(objects)
+    }
+
+    /// Waits until this very cluster is being removed, by whomever, or is gone. Failures that may pass are waited out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the Deployment may not be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn wait_for_removal(&self, cluster: &DeployedCluster) -> Result<(), ReadError> {
+        loop {
+            match self.application_state(cluster).await {
+                Ok(ApplicationState::Gone) => return Ok(()),
+                Ok(ApplicationState::Running | ApplicationState::Ended(_)) => {}
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error),
+            }
+            time::sleep(LOOK_FOR_REMOVAL).await;
+        }
     }
 
     /// Waits until nothing of the cluster is left but its high-availability data. Returns what is still

@@ -33,6 +33,16 @@ pub const HIGH_AVAILABILITY_STORAGE_DIR: OptionalConfigOption<String> = Optional
     AlternativeKey::Deprecated("high-availability.zookeeper.storageDir"),
     AlternativeKey::Deprecated("recovery.zookeeper.storageDir"),
 ]);
+/// `job-result-store.storage-path`
+pub const JOB_RESULT_STORE_STORAGE_PATH: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "job-result-store.storage-path",
+    "Where results of jobs are kept; without it below the storage directory, for each cluster on its own.",
+);
+/// `application-result-store.storage-path`
+pub const APPLICATION_RESULT_STORE_STORAGE_PATH: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "application-result-store.storage-path",
+    "Where results of applications are kept; without it below the storage directory, for each cluster on its own.",
+);
 /// `high-availability.jobmanager.port`
 pub const HIGH_AVAILABILITY_JOB_MANAGER_PORT: ConfigOption<String> = ConfigOption::new(
     "high-availability.jobmanager.port",
@@ -93,6 +103,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &HIGH_AVAILABILITY_TYPE,
     &HIGH_AVAILABILITY_CLUSTER_ID,
     &HIGH_AVAILABILITY_STORAGE_DIR,
+    &JOB_RESULT_STORE_STORAGE_PATH,
+    &APPLICATION_RESULT_STORE_STORAGE_PATH,
     &HIGH_AVAILABILITY_JOB_MANAGER_PORT,
     &LEASE_DURATION,
     &RENEW_DEADLINE,

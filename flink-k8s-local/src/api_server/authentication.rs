@@ -36,14 +36,29 @@ pub(crate) struct AccountToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     Admin,
-    ServiceAccount { namespace: String, name: String },
+    ServiceAccount {
+        namespace: String,
+        name: String,
+        /// The pod that its token is bound to.
+        pod: Option<String>,
+    },
 }
 
 impl User {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Admin => "flink-k8s-local-admin".to_owned(),
-            Self::ServiceAccount { namespace, name } => format!("system:serviceaccount:{namespace}:{name}"),
+            Self::ServiceAccount { namespace, name, .. } => {
+                format!("system:serviceaccount:{namespace}:{name}")
+            }
+        }
+    }
+
+    /// The pod that it speaks for.
+    pub(crate) fn pod(&self) -> Option<&str> {
+        match self {
+            Self::Admin => None,
+            Self::ServiceAccount { pod, .. } => pod.as_deref(),
         }
     }
 
@@ -130,6 +145,7 @@ impl Authenticator {
         Some(User::ServiceAccount {
             namespace: found.namespace,
             name: found.account,
+            pod: found.pod.map(|(name, _)| name),
         })
     }
 }

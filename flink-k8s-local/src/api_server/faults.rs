@@ -13,7 +13,8 @@
 //! }]}
 //! ```
 //!
-//! Without `verbs`, `resource`, `userAgentContains` or `queryContains` a rule is about all of them, and without
+//! Without `verbs`, `resource`, `userAgentContains`, `queryContains` or `pod` (the name of the pod whose token the request
+//! has, so that a test can cut one pod off) a rule is about all of them, and without
 //! `forSeconds` or `times` it stays in force until it is replaced. Verbs are those of Kubernetes authorization: `get`,
 //! `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`. Actions: `{"status": 500}` answers with
 //! that code and a Status, whose words are the rule's `message` and whose wish for the next attempt its
@@ -62,6 +63,7 @@ struct Rule {
     resource: Option<String>,
     user_agent_contains: Option<String>,
     query_contains: Option<String>,
+    pod: Option<String>,
     action: Action,
     message: Option<String>,
     for_seconds: Option<f64>,
@@ -86,6 +88,8 @@ pub(crate) struct Subject {
     pub(crate) user_agent: String,
     /// As the client wrote it.
     pub(crate) query: String,
+    /// In which pod it comes from, as its token says.
+    pub(crate) pod: Option<String>,
 }
 
 /// What shall happen to a request.
@@ -209,6 +213,7 @@ impl Rule {
                 .query_contains
                 .as_ref()
                 .is_none_or(|part| subject.query.contains(part.as_str()))
+            && (self.pod.is_none() || self.pod == subject.pod)
     }
 }
 
@@ -235,6 +240,7 @@ mod tests {
             resource: resource.to_owned(),
             user_agent: "fabric8-kubernetes-client/6.13".to_owned(),
             query: "limit=500&continue=abc".to_owned(),
+            pod: Some("orders-1".to_owned()),
         }
     }
 
@@ -260,6 +266,13 @@ mod tests {
         );
         faults.clear();
         assert_eq!(faults.fate_of(&subject("watch", "pods")), Fate::Serve);
+    }
+
+    #[test]
+    fn one_pod_can_be_cut_off() {
+        let of = |pod: &str| faults(&json!([{"pod": pod, "action": {"cut": true}}]));
+        assert_eq!(of("orders-1").fate_of(&subject("get", "pods")), Fate::Cut);
+        assert_eq!(of("orders-2").fate_of(&subject("get", "pods")), Fate::Serve);
     }
 
     #[test]

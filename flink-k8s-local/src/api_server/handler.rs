@@ -58,7 +58,7 @@ pub(crate) async fn handle(server: Arc<Server>, request: Request<Body>) -> Resul
             .unwrap_or_else(respond_to_error));
     }
     let target = parse_path(path);
-    let subject = subject_of(&request, target.as_ref());
+    let subject = subject_of(&request, &user, target.as_ref());
     server.request_log.count(&subject);
     match server.faults.fate_of(&subject) {
         Fate::Serve => {}
@@ -91,7 +91,7 @@ fn text_response(code: StatusCode, text: &'static str) -> Response {
     response
 }
 
-fn subject_of(request: &Request<Body>, target: Option<&Target>) -> Subject {
+fn subject_of(request: &Request<Body>, user: &User, target: Option<&Target>) -> Subject {
     let verb = match (request.method(), target) {
         (&Method::GET | &Method::HEAD, Some(target)) if target.subresource.is_none() => {
             if Query::of(request.uri()).is_set("watch") {
@@ -116,6 +116,7 @@ fn subject_of(request: &Request<Body>, target: Option<&Target>) -> Subject {
             .unwrap_or_default(),
         user_agent: user_agent(request.headers()).to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
+        pod: user.pod().map(str::to_owned),
     }
 }
 

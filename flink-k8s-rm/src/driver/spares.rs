@@ -150,6 +150,9 @@ impl SpareSetup {
     }
 }
 
+/// What helps when a spare may not be used; without, a pod is made for each worker.
+const RIGHTS: &str = "`flink-k8s rbac`, with the options of the cluster, prints the Role that allows it";
+
 /// Marks a spare pod and tells its runner. The future may be dropped: what it tells may be told again.
 pub(super) async fn assign(
     kube: Arc<dyn KubeClient>,
@@ -180,7 +183,7 @@ async fn mark(kube: &dyn KubeClient, order: &SpareOrder, limit: Duration) -> Res
         Ok(Ok(_)) => Err(refused(format!("pod {} is gone", order.pod))),
         Ok(Err(error @ AnnotateError::Forbidden { .. })) => Err(CallFailure::Permanent {
             cause: FailureCause::Forbidden,
-            message: chain(&error),
+            message: format!("{}; {RIGHTS}", chain(&error)),
         }),
         Ok(Err(error)) => Err(CallFailure::Transient {
             cause: FailureCause::ApiServer,

@@ -1,6 +1,8 @@
 package examples;
 
+import java.io.File;
 import java.util.Locale;
+import org.apache.flink.api.common.accumulators.LongCounter;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.FlatMapFunction;
 import org.apache.flink.api.common.functions.OpenContext;
@@ -41,7 +43,8 @@ import org.apache.flink.util.Collector;
 public final class WordCount {
     private static final String USAGE =
             "usage: WordCount --input FILE --output DIRECTORY [--parallelism N]"
-                    + " [--delay-per-line-millis N] [--checkpoint-interval-millis N]"
+                    + " [--delay-per-line-millis N] [--slow-while-exists FILE]"
+                    + " [--checkpoint-interval-millis N]"
                     + " [--heap-of-counting-slot-mebibytes N]";
 
     private WordCount() {}
@@ -51,6 +54,7 @@ public final class WordCount {
         String output = text(arguments, "--output", null);
         int parallelism = (int) number(arguments, "--parallelism", 4);
         long delayMillis = number(arguments, "--delay-per-line-millis", 0);
+        String slowWhile = text(arguments, "--slow-while-exists", "");
         long checkpointMillis = number(arguments, "--checkpoint-interval-millis", 1000);
         int countingHeap = (int) number(arguments, "--heap-of-counting-slot-mebibytes", 0);
         rejectUnknown(arguments);
@@ -69,7 +73,7 @@ public final class WordCount {
         DataStream lines =
                 environment.fromSource(source.build(), WatermarkStrategy.noWatermarks(), "lines", Types.STRING);
         DataStream words =
-                lines.flatMap(new SplitIntoWords(delayMillis)).returns(Types.STRING).name("words");
+                lines.flatMap(new SplitIntoWords(delayMillis, slowWhile)).returns(Types.STRING).name("words");
         KeyedStream byWord = words.keyBy(new WordItself(), Types.STRING);
         SingleOutputStreamOperator counts = byWord.process(new Count(), Types.STRING).name("counts");
         if (countingHeap > 0) {
@@ -91,15 +95,17 @@ public final class WordCount {
         private static final long serialVersionUID = 1L;
 
         private final long delayMillis;
+        private final String slowWhile;
 
-        /** With a delay per line, the job lasts long enough to be disturbed. */
-        public SplitIntoWords(long delayMillis) {
+        /** With a delay per line, the job lasts long enough to be disturbed; until a file goes, if one is named. */
+        public SplitIntoWords(long delayMillis, String slowWhile) {
             this.delayMillis = delayMillis;
+            this.slowWhile = slowWhile;
         }
 
         @Override
         public void flatMap(Object line, Collector words) throws Exception {
-            if (delayMillis > 0) {
+            if (delayMillis > 0 && (slowWhile.isEmpty() || new File(slowWhile).exists())) {
                 Thread.sleep(delayMillis);
             }
             String text = (String) line;
@@ -135,15 +141,19 @@ public final class WordCount {
         private static final long serialVersionUID = 1L;
 
         private transient ValueState count;
+        private transient LongCounter words;
 
         @Override
         public void open(OpenContext context) throws Exception {
+            words = new LongCounter();
+            getRuntimeContext().addAccumulator("words", words);
             count = getRuntimeContext().getState(new ValueStateDescriptor("count", Types.LONG));
         }
 
         @Override
         public void processElement(Object word, KeyedProcessFunction.Context context, Collector lines)
                 throws Exception {
+            words.add(1L);
             Object before = count.value();
             if (before == null) {
                 context.timerService().registerEventTimeTimer(Long.MAX_VALUE);
@@ -193,6 +203,7 @@ public final class WordCount {
                             || arguments[i].equals("--output")
                             || arguments[i].equals("--parallelism")
                             || arguments[i].equals("--delay-per-line-millis")
+                            || arguments[i].equals("--slow-while-exists")
                             || arguments[i].equals("--checkpoint-interval-millis")
                             || arguments[i].equals("--heap-of-counting-slot-mebibytes");
             if (!known || i + 1 == arguments.length) {

@@ -1,5 +1,7 @@
 //! The jobs of a cluster that is to be removed.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +17,7 @@ use tokio::time;
 use crate::args::jobs::SavepointType;
 use crate::args::removal::RemovalArguments;
 use crate::connection::{Connection, Rest};
-use crate::printer::Printer;
+use crate::printer::{Printer, counted};
 
 /// How long the jobs of a cluster that goes anyway may take to be named.
 const NAMING_LIMIT: Duration = Duration::from_secs(5);
@@ -116,12 +118,13 @@ impl Jobs {
         self.running.iter().map(line).chain(unknown).collect()
     }
 
-    /// Ends them as asked, and says how each ended. Savepoints are data.
+    /// Ends them as asked, and says how each ended. Savepoints are data. Those `under_way` have been told to end.
     pub(super) async fn end(
         mut self,
         printer: &Printer,
         plan: &RemovalPlan,
         arguments: &RemovalArguments,
+        under_way: &RefCell<BTreeSet<String>>,
     ) -> anyhow::Result<Ended> {
         let (Some(ending), Some(rest)) = (ending(arguments), self.rest.take()) else {
             return Ok(Ended::AsAsked);
@@ -132,9 +135,12 @@ impl Jobs {
                 break;
             }
             let running = std::mem::take(&mut self.running);
+            let ids = running.iter().map(|job| job.job_id.to_string());
+            under_way.borrow_mut().extend(ids);
             let mut outcomes = rest.client.end_jobs(running, &ending, arguments.job_timeout);
             while let Some((job, outcome)) = outcomes.next().await {
                 let job_id = job.job_id;
+                under_way.borrow_mut().remove(&job_id.to_string());
                 let savepoint = match &outcome {
                     Ok(ended) => ended.savepoint.as_deref(),
                     Err(error) => error.savepoint(),
@@ -163,11 +169,7 @@ impl Jobs {
         } else {
             self.running.len()
         };
-        let jobs = if count == 1 {
-            "1 job".to_owned()
-        } else {
-            format!("{count} jobs")
-        };
+        let jobs = counted(count, "job");
         if arguments.force {
             printer.talk(format!(
                 "{jobs} did not end as asked; removing the cluster all the same, as --force says"

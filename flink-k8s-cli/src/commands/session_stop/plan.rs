@@ -76,13 +76,21 @@ pub(super) fn show_files(printer: &Printer, connection: &Connection, plan: &Remo
     else {
         return;
     };
-    let [directory, results, _] = storage.directories();
+    let directory = storage.directories().remove(0);
     printer.talk(format!(
-        "kept: the files of high availability in {directory}, and results of jobs in {results}; savepoints and retained \
-         checkpoints"
+        "kept: the files of high availability in {directory}, and results of jobs in {}; savepoints and retained \
+         checkpoints",
+        storage.job_results()
     ));
     if is_data_kept {
         return;
+    }
+    for directory in storage.shared_directories() {
+        printer.talk(format!(
+            "results in {directory} may be those of other clusters, too: each file is named after its job; remove those of \
+             the jobs of cluster {} yourself",
+            plan.cluster_id
+        ));
     }
     // Whatever pointed to them is gone.
     match storage.removal_commands() {
