@@ -12,6 +12,7 @@ pub(crate) mod removal;
 pub(crate) mod resource_manager;
 pub(crate) mod session;
 pub(crate) mod spelling;
+pub(crate) mod upgrade;
 pub(crate) mod workers;
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 pub(crate) mod application_list;
 pub(crate) mod application_start;
+pub(crate) mod application_upgrade;
 pub(crate) mod cancel;
 pub(crate) mod config_check;
 pub(crate) mod config_list;

@@ -7,12 +7,14 @@ use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_client::rest_access::RestAccessError;
 use flink_k8s_client::rest_client::JobGraphError;
+use flink_k8s_client::upgrade::UpgradeError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
 use flink_k8s_core::kube_client::{AnnotateError, CreateObjectError, DeleteError, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
 use flink_k8s_core::permissions::RefusedRight;
+use flink_k8s_core::upgrade::Phase;
 use flink_k8s_rm::rest_manager::RestManagerError;
 
 use crate::Outcome;
@@ -54,6 +56,7 @@ pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     }
     let is_unknown = error.downcast_ref::<OutcomeUnknown>().is_some();
     let is_outside = is_unknown
+        || error.downcast_ref().is_some_and(is_outside_of_upgrade)
         || error.chain().any(|cause| {
             cause.is::<ConnectError>()
                 || matches!(cause.downcast_ref(), Some(RetrieveError::Api { .. }))
@@ -105,6 +108,9 @@ fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
                 _ => None,
             };
         }
+        if let Some(error) = cause.downcast_ref::<UpgradeError>() {
+            return hint_for_upgrade(error);
+        }
         if let Some(error) = cause.downcast_ref::<InvalidJobJar>() {
             return match error {
                 InvalidJobJar::NoEntryClass { .. } => {
@@ -155,4 +161,41 @@ fn is_forbidden(cause: &(dyn Error + 'static)) -> bool {
         || matches!(cause.downcast_ref(), Some(DeleteError::Forbidden { .. }))
         || matches!(cause.downcast_ref(), Some(CreateObjectError::Forbidden { .. }))
         || matches!(cause.downcast_ref(), Some(AnnotateError::Forbidden { .. }))
+}
+
+fn hint_for_upgrade(error: &UpgradeError) -> Option<&'static str> {
+    match error {
+        UpgradeError::UnderWay { .. } => Some(
+            "`flink-k8s application upgrade CLUSTER --resume` goes on with it, --abort brings the old cluster back",
+        ),
+        UpgradeError::NeedsDecision {
+            phase: Phase::Undecided,
+            ..
+        } => Some(
+            "`flink-k8s application upgrade CLUSTER --resume --snapshot URI` goes on from that savepoint; from the one that was \
+             taken before, what was done since then is done again",
+        ),
+        UpgradeError::NeedsDecision { .. } => {
+            Some("see why with `flink-k8s explain CLUSTER`; --resume tries to start the old one once more")
+        }
+        UpgradeError::NotAnApplication(_) => Some(
+            "a job of a session cluster: `flink-k8s stop` it with a savepoint, then `flink-k8s run -s` the new jar",
+        ),
+        _ => None,
+    }
+}
+
+/// Whether Kubernetes or Flink failed, and not what was asked for.
+fn is_outside_of_upgrade(error: &UpgradeError) -> bool {
+    matches!(
+        error,
+        UpgradeError::Write(_)
+            | UpgradeError::Read(ReadError::Api { .. })
+            | UpgradeError::Delete(DeleteError::Api { .. })
+            | UpgradeError::Annotate(_)
+            | UpgradeError::Remove(_)
+            | UpgradeError::Deploy(_)
+            | UpgradeError::Rest(_)
+            | UpgradeError::Operation(_)
+    )
 }

@@ -50,6 +50,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Application(ApplicationCommand::Start(arguments)) => {
             commands::application_start::run(&printer, *arguments).await
         }
+        Command::Application(ApplicationCommand::Upgrade(arguments)) => {
+            commands::application_upgrade::run(&printer, *arguments).await
+        }
         Command::Application(ApplicationCommand::List(arguments)) => {
             commands::application_list::run(&printer, arguments).await
         }

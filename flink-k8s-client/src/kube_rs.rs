@@ -6,12 +6,13 @@ mod call;
 mod connect;
 mod failure;
 mod flink_objects;
-mod leases;
+
 mod manifests;
 mod object_watch;
 mod objects;
 mod paged_list;
 mod permissions;
+mod replacing;
 mod runner_token;
 mod shipped_files;
 

@@ -21,6 +21,8 @@ use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 
 pub use application::{ApplicationState, DeployedApplication, FollowedJob};
+pub(crate) use deploy::ATTEMPT_ANNOTATION;
+pub(crate) use readiness::Hopeless;
 pub use readiness::JobManagerNotReady;
 pub use removal::{Removal, RemovalPlan, RemoveError};
 
@@ -117,6 +119,14 @@ impl KubernetesClusterDescriptor {
             namespace: self.kube.namespace(),
             source: Box::new(source),
         })
+    }
+
+    /// Creates these objects, as [`ClusterDescriptor::deploy_session_cluster`] does.
+    pub(crate) async fn deploy_objects(
+        &self,
+        objects: JobManagerSpecification,
+    ) -> Result<DeployOutcome, DeployError> {
+        deploy::deploy(self.kube.as_ref(), objects).await
     }
 
     /// The cluster's Deployment, if it is one of a Flink cluster.

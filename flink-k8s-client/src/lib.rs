@@ -19,6 +19,7 @@ pub mod rest_client;
 pub mod rest_security;
 pub mod submission_listener;
 pub mod tunnel;
+pub mod upgrade;
 pub mod workers_report;
 
 mod back_off;

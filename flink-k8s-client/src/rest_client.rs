@@ -1,5 +1,6 @@
 //! Flink's REST API: jobs, jars and the state of the cluster.
 
+mod checkpoints;
 mod ending;
 mod error;
 mod follow;
@@ -25,6 +26,9 @@ use url::Url;
 
 use crate::rest_security::RestSecurity;
 
+pub use checkpoints::{
+    CheckpointCounts, CheckpointStatistics, CheckpointingSettings, CompletedCheckpoint, LatestCheckpoints,
+};
 pub use ending::{EndJobError, EndedJob, JobEnding};
 pub use error::RestError;
 pub use follow::{FollowError, FollowOptions, JobEvent};

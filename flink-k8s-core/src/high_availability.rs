@@ -11,6 +11,7 @@ use crate::configuration::high_availability_options::{
     HIGH_AVAILABILITY_TYPE, HighAvailabilityMode, JOB_RESULT_STORE_STORAGE_PATH, ZOOKEEPER_QUORUM,
 };
 use crate::configuration::{FlinkConfiguration, InvalidOptionValue, OptionalConfigOption};
+use crate::job_id::JobId;
 use crate::kube_client::{ObjectKind, ObjectReference};
 use crate::parameters::InvalidSpecification;
 
@@ -54,6 +55,23 @@ pub fn is_high_availability_data(object: &ObjectReference, cluster_id: &ClusterI
     let part = part.and_then(|rest| rest.strip_suffix("-config-map"));
     let is_job_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     object.kind == ObjectKind::ConfigMap && part.is_some_and(|part| part == "cluster" || is_job_id(part))
+}
+
+/// The name of the ConfigMap in which a cluster keeps what is needed to go on with this job.
+pub fn job_config_map_name(cluster_id: &ClusterId, job_id: &JobId) -> String {
+    format!("{cluster_id}-{job_id}-config-map")
+}
+
+/// The number of the last checkpoint that such a ConfigMap names.
+///
+/// ```
+/// # use flink_k8s_core::high_availability::last_checkpoint;
+/// let keys = ["counter", "checkpointID-0000000000000000007", "checkpointID-0000000000000000012"];
+/// assert_eq!(last_checkpoint(keys), Some(12));
+/// ```
+pub fn last_checkpoint<'a>(keys: impl IntoIterator<Item = &'a str>) -> Option<u64> {
+    let number = |key: &str| key.strip_prefix("checkpointID-")?.parse().ok();
+    keys.into_iter().filter_map(number).max()
 }
 
 /// What the leader of a cluster last wrote of itself, into an annotation of the cluster's ConfigMap.

@@ -27,3 +27,4 @@ pub mod resource_manager;
 pub mod restored_state;
 pub mod start_command;
 pub mod task_manager;
+pub mod upgrade;

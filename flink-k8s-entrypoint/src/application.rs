@@ -17,6 +17,7 @@ use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::ApplicationConfiguration;
 use flink_k8s_core::kube_client::{KubeClient, Uid};
 use flink_k8s_core::start_command::FlinkInstallation;
+use flink_k8s_core::upgrade;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -184,6 +185,10 @@ impl LifeCycle {
             OnFinish::Delete => RESULT_KEPT_FOR,
         };
         sleep(kept_for.saturating_sub(time_since(outcome.ended))).await;
+        if self.is_being_upgraded(uid).await {
+            info!("the cluster is being upgraded: whoever does that removes it");
+            return;
+        }
         info!("removing the cluster");
         if let Some(rest) = rest {
             // Flink also clears its high-availability data away.
@@ -204,6 +209,29 @@ impl LifeCycle {
                 return;
             }
             sleep(TRIED_AGAIN_AFTER).await;
+        }
+    }
+
+    /// Who upgrades a cluster stops its job, and then wants to know what the JobManager knows about that.
+    async fn is_being_upgraded(&self, uid: &Uid) -> bool {
+        loop {
+            match self.kube.find_deployment(&self.cluster_id).await {
+                Ok(found) => {
+                    let metadata = found.map(|found| found.metadata).unwrap_or_default();
+                    return metadata.uid.as_deref() == Some(uid.as_str())
+                        && upgrade::is_being_upgraded(&metadata.annotations.unwrap_or_default());
+                }
+                Err(failure) => {
+                    warn!(
+                        error = &failure as &dyn std::error::Error,
+                        "cannot see whether the cluster is being upgraded"
+                    );
+                    if !failure.is_transient() {
+                        return false;
+                    }
+                    sleep(TRIED_AGAIN_AFTER).await;
+                }
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use flink_k8s_core::configuration::flink_k8s_options::OnFinish;
 use flink_k8s_core::job_id::JobId;
 
 use super::removal::{AFTER_HELP, RemovalArguments};
+use super::upgrade::{self, ApplicationUpgradeArguments};
 use super::{DryRun, DynamicProperties, OutputFormat, RestoreArguments, SessionListArguments, duration};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,9 @@ cannot be done as asked, 2 wrong usage, 3 a failure outside, 130 interrupted; th
     /// Remove an application cluster, with its job, and wait until it is gone
     #[command(visible_alias = "delete", after_help = AFTER_HELP)]
     Stop(RemovalArguments),
+    /// Replace the program of an application cluster, or its configuration, and go on from its state
+    #[command(after_help = upgrade::AFTER_HELP)]
+    Upgrade(Box<ApplicationUpgradeArguments>),
     /// List the application clusters of the namespace, and how their jobs ended
     List(SessionListArguments),
 }

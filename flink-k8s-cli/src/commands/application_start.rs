@@ -15,7 +15,7 @@ use flink_k8s_core::job_manager::JobManagerSpecification;
 use flink_k8s_core::permissions::UserTask;
 
 use super::replace::OnDifference;
-use super::{interrupted, permissions, render, replace, run, session_start};
+use super::{application_upgrade, interrupted, permissions, render, replace, run, session_start};
 use crate::args::application::ApplicationStartArguments;
 use crate::connection::{Connection, Rest};
 use crate::effective_configuration;
@@ -83,6 +83,7 @@ pub(super) async fn start(
     session_start::name_the_cluster(printer, &mut configuration)?;
     let connection = Connection::with(environment, configuration).await?;
     permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
+    application_upgrade::refuse_during_upgrade(&connection, &connection.cluster_id(None)?).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;

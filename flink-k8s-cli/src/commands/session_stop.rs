@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use flink_k8s_client::kubernetes_cluster_descriptor::{Removal, RemovalPlan, RemoveError};
+use flink_k8s_client::upgrade::find_upgrade;
 use flink_k8s_core::cluster_descriptor::{DeployedCluster, KillError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::kubernetes_options;
@@ -15,7 +16,7 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::permissions::{Permission, UserTask, of_user};
 
 use self::jobs::Jobs;
-use super::{interrupted, permissions};
+use super::{application_upgrade, interrupted, permissions};
 use crate::args::removal::RemovalArguments;
 use crate::connection::Connection;
 use crate::outcome::Outcome;
@@ -131,7 +132,11 @@ async fn remove(
         .plan_removal(cluster_id)
         .await
         .map_err(laid_bare)?;
-    if plan.is_empty() {
+    let upgrade = find_upgrade(&connection.kube, cluster_id).await?;
+    if let Some(upgrade) = &upgrade {
+        application_upgrade::under_way(printer, upgrade);
+    }
+    if plan.is_empty() && upgrade.is_none() {
         return nothing_there(printer, arguments, plan);
     }
     let other = |found: &&DeployedCluster| only.is_some_and(|uid| *uid != found.uid);
@@ -154,6 +159,9 @@ async fn remove(
         return Ok(Outcome::UserError);
     }
     phase.set(Phase::Deleting);
+    if upgrade.is_some() {
+        application_upgrade::forget(printer, connection, cluster_id).await?;
+    }
     if let Some(deployment) = &plan.deployment {
         connection.descriptor.kill(deployment).await?;
         printer.talk(format!(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use flink_k8s_client::diagnosis::{ClusterFacts, ClusterHealth, Diagnosis, RestFacts, diagnose, time_of};
+use flink_k8s_client::upgrade::find_upgrade;
 use flink_k8s_client::workers_report::{self, WorkersReport};
 use flink_k8s_core::cluster_descriptor::ClusterDescriptor as _;
 use flink_k8s_core::cluster_id::ClusterId;
@@ -11,9 +12,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 
-use super::explain;
 use super::list::{job_json, job_row};
 use super::workers::age;
+use super::{application_upgrade, explain};
 use crate::args::OutputFormat;
 use crate::args::looking::StatusArguments;
 use crate::connection::Connection;
@@ -30,6 +31,10 @@ const JOBS: usize = 10;
 pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.reaching.into_properties()).await?;
     let cluster_id = connection.cluster_id(arguments.cluster_id)?;
+    // Who may not read ConfigMaps is told the rest.
+    if let Ok(Some(upgrade)) = find_upgrade(&connection.kube, &cluster_id).await {
+        application_upgrade::under_way(printer, &upgrade);
+    }
     connection.descriptor.retrieve(&cluster_id).await?;
     let facts = Observation::open(&connection, cluster_id).await?.look().await;
     let diagnosis = diagnose(&facts);

@@ -24,7 +24,7 @@ use super::{ATTEMPTS, FIRST_RETRY, LONGEST_RETRY, WithoutUid, is_flink_cluster};
 use crate::back_off::BackOff;
 
 /// Annotation of the Deployment that holds the number of the attempt that created it.
-const ATTEMPT_ANNOTATION: &str = "flink-k8s/deploy-attempt";
+pub(crate) const ATTEMPT_ANNOTATION: &str = "flink-k8s/deploy-attempt";
 /// How long Services, ConfigMaps and Secrets of a cluster that was deleted are waited for. The garbage
 /// collector is a moment behind; what stays longer belongs to somebody else.
 const COLLECTION_LIMIT: Duration = Duration::from_secs(5);

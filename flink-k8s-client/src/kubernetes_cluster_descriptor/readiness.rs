@@ -149,10 +149,11 @@ impl KubernetesClusterDescriptor {
 
 /// Since when a cause is seen that does not go away by itself.
 #[derive(Default)]
-struct Hopeless(Option<Instant>);
+pub(crate) struct Hopeless(Option<Instant>);
 
 impl Hopeless {
-    fn persists(&mut self, diagnosis: &Diagnosis) -> bool {
+    /// Whether this diagnosis has been hopeless for long enough.
+    pub(crate) fn persists(&mut self, diagnosis: &Diagnosis) -> bool {
         if diagnosis.is_hopeless() {
             self.0.get_or_insert_with(Instant::now).elapsed() >= HOPELESS_AFTER
         } else {

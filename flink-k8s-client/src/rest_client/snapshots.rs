@@ -39,6 +39,7 @@ pub enum SavepointFormat {
 pub struct SavepointOptions {
     target_directory: Option<String>,
     format: SavepointFormat,
+    trigger_id: Option<String>,
 }
 
 impl SavepointOptions {
@@ -59,6 +60,19 @@ impl SavepointOptions {
     pub fn with_format(mut self, format: SavepointFormat) -> Self {
         self.format = format;
         self
+    }
+
+    /// Triggers it under this id, 32 hexadecimal digits: while Flink remembers it (five minutes after its end, unless
+    /// `rest.async.store-duration` says otherwise), another request with this id is the same one. Without, each call has
+    /// an id of its own.
+    #[must_use]
+    pub fn with_trigger_id(mut self, id: impl Into<String>) -> Self {
+        self.trigger_id = Some(id.into());
+        self
+    }
+
+    fn trigger_id(&self) -> String {
+        self.trigger_id.clone().unwrap_or_else(new_trigger_id)
     }
 }
 
@@ -230,7 +244,7 @@ impl RestClient {
         options: &SavepointOptions,
         within: Duration,
     ) -> Result<String, OperationError> {
-        let trigger_id = new_trigger_id();
+        let trigger_id = options.trigger_id();
         let body = SavepointBody {
             target_directory: options.target_directory.as_deref(),
             cancel_job: false,
@@ -260,7 +274,7 @@ impl RestClient {
         drain: bool,
         within: Duration,
     ) -> Result<String, OperationError> {
-        let trigger_id = new_trigger_id();
+        let trigger_id = options.trigger_id();
         let body = StopBody {
             target_directory: options.target_directory.as_deref(),
             drain,

@@ -30,6 +30,8 @@ fn kube(calls: &Calls) -> MockKubeClient {
         deleted.lock().unwrap().push(format!("delete {uid}"));
         Ok(())
     });
+    kube.expect_find_deployment()
+        .returning(|_| Ok(Some(deployment(BTreeMap::new()))));
     kube
 }
 
@@ -232,6 +234,7 @@ async fn failures_that_pass_are_waited_out_and_others_end_the_attempt() {
         }
         Ok(())
     });
+    kube.expect_find_deployment().returning(|_| Ok(None));
     kube.expect_annotate_deployment()
         .times(1)
         .returning(move |_, _, _| {
@@ -244,6 +247,26 @@ async fn failures_that_pass_are_waited_out_and_others_end_the_attempt() {
     life_cycle.write_down(&Uid::new("u1"), &outcome(1)).await;
     life_cycle.conclude(&Uid::new("u1"), &outcome(1), None).await;
     assert_eq!(*calls.lock().unwrap(), ["attempt 1", "attempt 2", "attempt 3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_being_upgraded_is_left_to_whoever_upgrades_it_unless_that_was_abandoned() {
+    for (by, expected) in [("8f3a", vec![]), ("", vec!["delete u1"])] {
+        let calls = Calls::default();
+        let deleted = Arc::clone(&calls);
+        let mut kube = MockKubeClient::new();
+        kube.expect_find_deployment().returning(move |_| {
+            let mark = (upgrade::BEING_UPGRADED_ANNOTATION.to_owned(), by.to_owned());
+            Ok(Some(deployment(BTreeMap::from([mark]))))
+        });
+        kube.expect_delete_deployment().returning(move |_, uid| {
+            deleted.lock().unwrap().push(format!("delete {uid}"));
+            Ok(())
+        });
+        let life_cycle = life_cycle(kube, OnFinish::Delete);
+        life_cycle.conclude(&Uid::new("u1"), &outcome(1), None).await;
+        assert_eq!(*calls.lock().unwrap(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

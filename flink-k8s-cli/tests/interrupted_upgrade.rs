@@ -1,0 +1,240 @@
+//! An upgrade that is killed at any call that changes something, and then repeated, ends with exactly one whole cluster
+//! that goes on from the right savepoint.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here fails the test")]
+
+#[path = "interruption/flink.rs"]
+mod flink;
+#[path = "interruption/guillotine.rs"]
+mod guillotine;
+
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+
+use flink_k8s_local::test_cluster::TestCluster;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+
+use flink::{Flink, Told, UNLUCKY};
+use guillotine::{Blade, Cut, Machine, Moment, assert_one_whole_cluster, said};
+
+const JAR: &str = "local:///opt/flink/usrlib/job.jar";
+const CHANGED: &str = "-Dparallelism.default=3";
+const MODE: [&str; 2] = ["--mode", "savepoint"];
+/// How many upgrades run at the same time, each in a namespace of its own.
+const TOGETHER: usize = 4;
+
+/// A cluster that runs, and the user who upgrades it.
+struct Scene {
+    client: kube::Client,
+    namespace: String,
+    machine: Machine,
+    told: Arc<Mutex<Told>>,
+    old_job: String,
+}
+
+/// Only what changes something: a program that dies at another call has done the same as one that dies before the next.
+fn changes_something(call: &http::request::Parts) -> bool {
+    call.method != http::Method::GET && !call.uri.path().contains("selfsubject")
+}
+
+impl Scene {
+    async fn set(client: kube::Client, namespace: String) -> Self {
+        let machine = Machine::new(&namespace);
+        let words = ["application", "start", "--detached", JAR];
+        let started = machine
+            .run(client.clone(), &Blade::new(None, |_| false), &words)
+            .await;
+        assert!(started.status.success(), "{}", said(&started));
+        let mut scene = Self {
+            client,
+            namespace,
+            machine,
+            told: Arc::default(),
+            old_job: String::new(),
+        };
+        scene.old_job = scene.job().await;
+        scene
+    }
+
+    /// Runs a command of `flink-k8s application` until it ends or is cut off.
+    async fn application(&self, cut: Option<Cut>, words: &[&str]) -> Output {
+        let blade = Blade::new(cut, changes_something);
+        let flink = self.flink(blade.clone()).await;
+        let endpoint = format!("-Dflink-k8s.rest.url={}", flink.url);
+        let (command, more) = words.split_at(1);
+        let words = [&["application"], command, &[endpoint.as_str()], more].concat();
+        self.machine.run(self.client.clone(), &blade, &words).await
+    }
+
+    async fn flink(&self, blade: Blade) -> Flink {
+        Flink::start(
+            self.client.clone(),
+            &self.namespace,
+            Arc::clone(&self.told),
+            blade,
+        )
+        .await
+    }
+
+    async fn upgrade(&self, cut: Option<Cut>, more: &[&str]) -> Output {
+        let words = [&["upgrade", "orders"], more].concat();
+        self.application(cut, &words).await
+    }
+
+    async fn deployment(&self) -> Deployment {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        deployments.get("orders").await.unwrap()
+    }
+
+    async fn job(&self) -> String {
+        let annotations = self.deployment().await.metadata.annotations.unwrap();
+        annotations["flink-k8s/job-id"].clone()
+    }
+
+    async fn config_map(&self, name: &str) -> Option<String> {
+        let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = config_maps.get_opt(name).await.unwrap()?;
+        Some(found.data.unwrap().into_values().collect())
+    }
+
+    /// Fails unless one whole cluster with this in its configuration runs another job from the last savepoint, and
+    /// nothing is left of the upgrade.
+    async fn assert_goes_on_with(&self, expected: &str, case: &str) {
+        assert_eq!(
+            self.config_map("flink-k8s-upgrade-orders").await,
+            None,
+            "{case}: the record is gone"
+        );
+        assert_one_whole_cluster(&self.client, &self.namespace, case).await;
+        let configuration = self.config_map("flink-config-orders").await.unwrap();
+        assert!(configuration.contains(expected), "{case}: {configuration}");
+        assert!(!configuration.contains(UNLUCKY), "{case}: {configuration}");
+        let told = std::mem::take(&mut *self.told.lock().unwrap());
+        assert!(told.violations.is_empty(), "{case}: {:?}", told.violations);
+        let [(stopped, savepoint)] = &told.stopped.into_iter().collect::<Vec<_>>()[..] else {
+            panic!("{case}: one job is stopped");
+        };
+        assert_eq!(*stopped, self.old_job, "{case}");
+        assert!(
+            configuration.contains(savepoint.as_str()),
+            "{case}: {configuration}"
+        );
+        assert_ne!(self.job().await, self.old_job, "{case}");
+    }
+}
+
+/// Kills one upgrade, which leads to this exit code, at this call, and repeats it. Says whether it was killed.
+async fn cut_once(scene: Scene, cut: Cut, option: &str, code: i32, expected: &str) -> bool {
+    let case = format!("{option}, killed {cut:?}");
+    let words = [&MODE[..], &[option, JAR]].concat();
+    let first = scene.upgrade(Some(cut), &words).await;
+    if first.status.code() == Some(code) {
+        scene.assert_goes_on_with(expected, &case).await;
+        return false;
+    }
+    assert_eq!(first.status.code(), None, "{case}: {}", said(&first));
+    let second = scene.upgrade(None, &words).await;
+    // When its last step was done, it begins anew, and what is wanted is there already; or fails once more.
+    let is_over = second.status.code() == Some(code);
+    assert!(is_over, "{case}: {}\nthen: {}", said(&first), said(&second));
+    scene.assert_goes_on_with(expected, &case).await;
+    true
+}
+
+async fn cut_everywhere(moment: Moment, option: &str, code: i32, expected: &str) {
+    let mut cluster = TestCluster::start().await;
+    let client = cluster.client();
+    let mut calls = 0;
+    loop {
+        let mut cuts = Vec::new();
+        for call in calls..calls + TOGETHER {
+            let scene = Scene::set(client.clone(), cluster.create_namespace().await).await;
+            cuts.push(cut_once(scene, Cut { call, moment }, option, code, expected));
+        }
+        let killed = futures::future::join_all(cuts).await;
+        calls += TOGETHER;
+        if killed.contains(&false) {
+            break;
+        }
+    }
+    assert!(
+        calls > 16,
+        "an upgrade makes more than {calls} calls that change something"
+    );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_is_killed_before_any_of_its_calls_is_completed_by_the_next_one() {
+    cut_everywhere(Moment::Before, CHANGED, 0, "default: 3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_is_killed_after_any_of_its_calls_is_completed_by_the_next_one() {
+    cut_everywhere(Moment::After, CHANGED, 0, "default: 3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_to_what_fails_goes_back_wherever_it_is_killed() {
+    let unlucky = format!("-Dpipeline.name={UNLUCKY}");
+    cut_everywhere(Moment::Before, &unlucky, 1, "cluster-id").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be_aborted() {
+    let cluster = TestCluster::start().await;
+    let scene = Scene::set(cluster.client(), cluster.namespace().to_owned()).await;
+    let wanted = [&MODE[..], &[CHANGED, JAR]].concat();
+    let dry = scene
+        .upgrade(None, &[&MODE[..], &["--dry-run", CHANGED, JAR]].concat())
+        .await;
+    assert!(dry.status.success(), "{}", said(&dry));
+    assert!(said(&dry).contains("parallelism.default"), "{}", said(&dry));
+    assert_eq!(scene.config_map("flink-k8s-upgrade-orders").await, None);
+
+    // The old job is stopped, and the client dies before it hears of that.
+    let stop = Cut {
+        call: 5,
+        moment: Moment::After,
+    };
+    let killed = scene.upgrade(Some(stop), &wanted).await;
+    assert_eq!(killed.status.code(), None, "{}", said(&killed));
+    assert_eq!(scene.told.lock().unwrap().stopped.len(), 1, "{}", said(&killed));
+
+    let other = scene
+        .upgrade(None, &[&MODE[..], &["-Dparallelism.default=4", JAR]].concat())
+        .await;
+    assert_eq!(other.status.code(), Some(1), "{}", said(&other));
+    for expected in [
+        "is stopping the old job",
+        "s3://bucket/savepoint-",
+        "--resume",
+        "--abort",
+    ] {
+        assert!(
+            said(&other).contains(expected),
+            "{expected} is not in {}",
+            said(&other)
+        );
+    }
+    let start = scene.application(None, &["start", "--detached", JAR]).await;
+    assert_eq!(start.status.code(), Some(1), "{}", said(&start));
+    assert!(said(&start).contains("is under way"), "{}", said(&start));
+
+    let aborted = scene.upgrade(None, &["--abort"]).await;
+    assert_eq!(aborted.status.code(), Some(1), "{}", said(&aborted));
+    assert!(
+        said(&aborted).contains("is as before the upgrade"),
+        "{}",
+        said(&aborted)
+    );
+    assert!(
+        said(&aborted).contains("the user wants the old cluster back"),
+        "{}",
+        said(&aborted)
+    );
+    scene.assert_goes_on_with("cluster-id", "aborted").await;
+    cluster.shutdown().await;
+}

@@ -1,0 +1,398 @@
+//! Upgrades of application clusters: the driver of [`flink_k8s_core::upgrade`].
+//!
+//! What is to be done next is written into a ConfigMap before it is done, and done so that doing it twice is harmless.
+//! So a client may die at any point: the next one takes the upgrade up where the record says. Whoever takes it up puts
+//! itself into the record, each write replaces exactly what was read, and the record is read once more before each
+//! deed: of several clients, the last one acts.
+
+mod error;
+mod gate;
+mod objects;
+mod old_job;
+mod plan;
+mod swap;
+
+use std::error::Error;
+use std::time::Duration;
+
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::FlinkConfiguration;
+use flink_k8s_core::kube_client::{
+    CreateObjectError, FlinkObject, KubeClient, ObjectKind, ReadError, ReplaceObjectError, Uid, Version,
+};
+use flink_k8s_core::upgrade::{BEING_UPGRADED_ANNOTATION, Event, Phase, Snapshot, UpgradeRecord};
+use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::time;
+
+pub use error::UpgradeError;
+pub use plan::UpgradePlan;
+
+use crate::back_off::BackOff;
+use crate::kube_rs::KubeRsClient;
+use crate::kubernetes_cluster_descriptor::KubernetesClusterDescriptor;
+use crate::rest_access::RestAccess;
+use crate::rest_client::SavepointOptions;
+
+/// How often the record is written where the API server fails for the moment.
+const ATTEMPTS: u32 = 4;
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
+
+/// How an upgrade is driven.
+#[derive(Clone, Debug)]
+pub struct UpgradeOptions {
+    /// Where and how savepoints are written.
+    pub savepoint: SavepointOptions,
+    /// How long a savepoint, or the end of the old job, may take.
+    pub snapshot_limit: Duration,
+    /// How long a cluster may take to be gone.
+    pub removal_limit: Duration,
+    /// How long a cluster that was started may take to be well.
+    pub health_limit: Duration,
+}
+
+impl Default for UpgradeOptions {
+    fn default() -> Self {
+        Self {
+            savepoint: SavepointOptions::new(),
+            snapshot_limit: Duration::from_secs(600),
+            removal_limit: Duration::from_secs(120),
+            health_limit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Upgrades application clusters of one namespace.
+///
+/// ```no_run
+/// # use flink_k8s_client::kube_rs::KubeRsClient;
+/// # use flink_k8s_client::upgrade::{UpgradeError, UpgradeOptions, Upgrader};
+/// # use flink_k8s_core::cluster_descriptor::ClusterSpecification;
+/// # use flink_k8s_core::job_manager::ApplicationConfiguration;
+/// # use flink_k8s_core::upgrade::{Phase, UpgradeMode};
+/// # async fn example(
+/// #     kube: KubeRsClient,
+/// #     specification: ClusterSpecification,
+/// #     application: ApplicationConfiguration,
+/// # ) -> Result<(), UpgradeError> {
+/// let upgrader = Upgrader::new(kube, specification.configuration.clone(), UpgradeOptions::default());
+/// let plan = upgrader.plan(UpgradeMode::Savepoint, &specification, &application).await?;
+/// let mut upgrade = upgrader.begin(plan, "anna@laptop").await?;
+/// while !matches!(upgrade.record().progress.phase(), Phase::Ended(_)) {
+///     upgrade.step().await?;
+/// }
+/// upgrade.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Upgrader {
+    kube: KubeRsClient,
+    descriptor: KubernetesClusterDescriptor,
+    /// How REST is reached.
+    configuration: FlinkConfiguration,
+    options: UpgradeOptions,
+}
+
+impl Upgrader {
+    /// Acts through this client, in its namespace; the configuration says how Flink's REST endpoint is reached.
+    pub fn new(kube: KubeRsClient, configuration: FlinkConfiguration, options: UpgradeOptions) -> Self {
+        Self {
+            descriptor: KubernetesClusterDescriptor::new(std::sync::Arc::new(kube.clone())),
+            kube,
+            configuration,
+            options,
+        }
+    }
+
+    /// Writes down what is intended; nothing else is done yet.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::UnderWay`] when an upgrade of the cluster has begun and not ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the upgrade may be written down; [`Upgrader::take_up`] finds it.
+    pub async fn begin(&self, plan: UpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
+        let record = plan.into_record(by, new_driver());
+        let created = match self.kube.create_config_map(&record.to_config_map(None)).await {
+            Ok(created) => created,
+            Err(CreateObjectError::AlreadyExists { .. }) => match self.taken(&record).await? {
+                Some(ours) => ours,
+                None => return Err(UpgradeError::TakenOver(record.cluster_id)),
+            },
+            Err(failure) => return Err(UpgradeError::Write(Box::new(failure))),
+        };
+        Ok(self.upgrade(record, &created))
+    }
+
+    /// The stored record, if it is this one; refuses when another one is there.
+    async fn taken(&self, record: &UpgradeRecord) -> Result<Option<ConfigMap>, UpgradeError> {
+        let Some(stored) = self.stored(&record.cluster_id).await? else {
+            return Ok(None);
+        };
+        let found = UpgradeRecord::from_config_map(&stored)?;
+        if found == *record {
+            return Ok(Some(stored));
+        }
+        Err(UpgradeError::UnderWay {
+            cluster_id: found.cluster_id,
+            begun_by: found.begun_by,
+            phase: found.progress.phase(),
+        })
+    }
+
+    /// Takes over the upgrade of this cluster that is under way, if there is one: another client that sees to it can
+    /// write nothing down any more.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::TakenOver`] when another client was quicker.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the other client may have lost the upgrade. Calling again is harmless.
+    pub async fn take_up(&self, cluster_id: &ClusterId) -> Result<Option<Upgrade<'_>>, UpgradeError> {
+        let Some(stored) = self.stored(cluster_id).await? else {
+            return Ok(None);
+        };
+        let mut record = UpgradeRecord::from_config_map(&stored)?;
+        record.driven_by = new_driver();
+        let mut upgrade = self.upgrade(record, &stored);
+        upgrade.store(upgrade.record.clone()).await?;
+        Ok(Some(upgrade))
+    }
+
+    async fn stored(&self, cluster_id: &ClusterId) -> Result<Option<ConfigMap>, ReadError> {
+        let name = UpgradeRecord::name_for(cluster_id);
+        let mut back_off = BackOff::new(FIRST_RETRY, LONGEST_RETRY);
+        loop {
+            match self.kube.find_config_map(&name).await {
+                Err(error) if error.is_transient() && back_off.failures() + 1 < ATTEMPTS => {
+                    time::sleep(back_off.next_delay()).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn upgrade(&self, record: UpgradeRecord, stored: &ConfigMap) -> Upgrade<'_> {
+        Upgrade {
+            upgrader: self,
+            record,
+            version: stored.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The way to the REST endpoint of the cluster that has the name now.
+    async fn access(&self, cluster_id: &ClusterId) -> Result<RestAccess, UpgradeError> {
+        if let Some(given) = RestAccess::given(&self.configuration)? {
+            return Ok(given);
+        }
+        let namespace = self.kube.namespace();
+        Ok(RestAccess::find(&self.kube, namespace, cluster_id, &self.configuration).await?)
+    }
+}
+
+/// What is written down about an upgrade of this cluster, if one is under way.
+///
+/// # Errors
+///
+/// [`UpgradeError::Read`] when Kubernetes cannot be asked, [`UpgradeError::Record`] when the record cannot be read.
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is changed.
+pub async fn find_upgrade(
+    kube: &dyn KubeClient,
+    cluster_id: &ClusterId,
+) -> Result<Option<UpgradeRecord>, UpgradeError> {
+    let name = UpgradeRecord::name_for(cluster_id);
+    let Some(found) = kube.find_object(ObjectKind::ConfigMap, &name).await? else {
+        return Ok(None);
+    };
+    let config_map: ConfigMap = serde_json::from_value(found).unwrap_or_default();
+    Ok(Some(UpgradeRecord::from_config_map(&config_map)?))
+}
+
+/// An upgrade that this client sees to.
+pub struct Upgrade<'a> {
+    upgrader: &'a Upgrader,
+    record: UpgradeRecord,
+    version: String,
+}
+
+impl Upgrade<'_> {
+    /// What is written down.
+    pub fn record(&self) -> &UpgradeRecord {
+        &self.record
+    }
+
+    /// Does what is next, and writes down what follows from it.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::NeedsDecision`] when the user has to decide, [`UpgradeError::TakenOver`] when another client sees to
+    /// the upgrade now. After any other one the step can be tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, what was to be done may be done, or not. [`Upgrader::take_up`] goes on from there.
+    pub async fn step(&mut self) -> Result<(), UpgradeError> {
+        self.verify().await?;
+        let phase = self.record.progress.phase();
+        tracing::debug!(cluster_id = %self.record.cluster_id, %phase, "an upgrade goes on");
+        // The futures are large.
+        let event = match phase {
+            Phase::Intended => {
+                self.mark(&self.record.upgrade_id.to_string(), Event::Marked)
+                    .await?
+            }
+            Phase::Securing => Box::pin(self.secure()).await?,
+            Phase::Stopping => Box::pin(self.stop()).await?,
+            Phase::Removing(_) => Box::pin(self.remove()).await?,
+            Phase::Settling => self.settle().await?,
+            Phase::Clearing => self.clear().await?,
+            Phase::Starting(side) => Box::pin(self.start(side)).await?,
+            Phase::Checking(_) => Box::pin(self.check()).await?,
+            Phase::Abandoning => self.mark("", Event::Released).await?,
+            Phase::Undecided | Phase::Stuck => {
+                return Err(UpgradeError::NeedsDecision {
+                    cluster_id: self.record.cluster_id.clone(),
+                    phase,
+                    reason: self.record.progress.reason().unwrap_or_default().to_owned(),
+                });
+            }
+            _ => return Ok(()),
+        };
+        self.happened(event).await
+    }
+
+    /// Wants the old cluster back, or to stay, for this reason; the next steps see to that.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Unexpected`] when the upgrade has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may be written down.
+    pub async fn abort(&mut self, reason: &str) -> Result<(), UpgradeError> {
+        self.happened(Event::Aborted(reason.to_owned())).await
+    }
+
+    /// Decides from what an undecided upgrade goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Unexpected`] when nothing was to be decided.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may be written down.
+    pub async fn choose(&mut self, snapshot: Snapshot) -> Result<(), UpgradeError> {
+        self.happened(Event::Chosen(snapshot)).await
+    }
+
+    /// Wants the old cluster of an upgrade that is stuck to be started once more.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Unexpected`] when it is not stuck.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, it may be written down.
+    pub async fn retry(&mut self) -> Result<(), UpgradeError> {
+        self.happened(Event::Retried).await
+    }
+
+    /// Removes the record of an upgrade that has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Delete`]; the upgrade has ended all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the record may be gone. Calling again is harmless.
+    pub async fn close(self) -> Result<(), UpgradeError> {
+        let upgrader = self.upgrader;
+        if let Some(stored) = upgrader.stored(&self.record.cluster_id).await?
+            && stored.metadata.resource_version.as_ref() == Some(&self.version)
+            && let Some(object) = FlinkObject::from_metadata(ObjectKind::ConfigMap, &stored.metadata)
+        {
+            upgrader.kube.delete_object(&object, Version::AsRead).await?;
+        }
+        Ok(())
+    }
+
+    /// Another client may have taken it up.
+    async fn verify(&self) -> Result<(), UpgradeError> {
+        let stored = self.upgrader.stored(&self.record.cluster_id).await?;
+        let version = stored.and_then(|stored| stored.metadata.resource_version);
+        if version.as_ref() == Some(&self.version) {
+            return Ok(());
+        }
+        Err(UpgradeError::TakenOver(self.record.cluster_id.clone()))
+    }
+
+    async fn happened(&mut self, event: Event) -> Result<(), UpgradeError> {
+        let mut next = self.record.clone();
+        next.progress = next.progress.after(event)?;
+        self.store(next).await
+    }
+
+    async fn store(&mut self, next: UpgradeRecord) -> Result<(), UpgradeError> {
+        let kube = &self.upgrader.kube;
+        let config_map = next.to_config_map(Some(self.version.clone()));
+        let mut back_off = BackOff::new(FIRST_RETRY, LONGEST_RETRY);
+        let stored = loop {
+            match kube.replace_config_map(&config_map).await {
+                Ok(stored) => break stored,
+                // It may be this very write, whose answer was lost.
+                Err(ReplaceObjectError::Changed { .. }) => {
+                    let stored = self.upgrader.stored(&next.cluster_id).await?;
+                    let is_ours =
+                        |stored: &ConfigMap| UpgradeRecord::from_config_map(stored).as_ref() == Ok(&next);
+                    match stored.filter(is_ours) {
+                        Some(stored) => break stored,
+                        None => return Err(UpgradeError::TakenOver(next.cluster_id)),
+                    }
+                }
+                Err(failure) if failure.is_transient() && back_off.failures() + 1 < ATTEMPTS => {
+                    let error = &failure as &dyn Error;
+                    tracing::warn!(cluster_id = %next.cluster_id, error, "cannot write the record yet, trying again");
+                    time::sleep(back_off.next_delay()).await;
+                }
+                Err(failure) => return Err(UpgradeError::Write(Box::new(failure))),
+            }
+        };
+        self.version = stored.metadata.resource_version.unwrap_or_default();
+        self.record = next;
+        Ok(())
+    }
+
+    /// Tells the old cluster whether it is being upgraded.
+    async fn mark(&self, upgrade: &str, event: Event) -> Result<Event, UpgradeError> {
+        let UpgradeRecord {
+            cluster_id,
+            deployment,
+            ..
+        } = &self.record;
+        let annotations = [(BEING_UPGRADED_ANNOTATION.to_owned(), upgrade.to_owned())].into();
+        let kube = &self.upgrader.kube;
+        kube.annotate_deployment(cluster_id, deployment, &annotations)
+            .await?;
+        Ok(event)
+    }
+
+    /// Whether the cluster with these traits is the old one, or one that this upgrade made.
+    fn is_ours(&self, uid: &Uid, mark: Option<&String>) -> bool {
+        *uid == self.record.deployment || mark.is_some_and(|mark| self.record.is_own_mark(mark))
+    }
+}
+
+fn new_driver() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

@@ -1,0 +1,175 @@
+//! Why an upgrade cannot begin or go on.
+
+use flink_k8s_core::cluster_descriptor::DeployError;
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::kube_client::{
+    AnnotateError, BoxError, CreateObjectError, DeleteError, ObjectReference, ReadError, ReplaceObjectError,
+};
+use flink_k8s_core::parameters::InvalidSpecification;
+use flink_k8s_core::upgrade::{MalformedRecord, Phase, UnexpectedEvent};
+
+use super::objects::UnusableObjects;
+use crate::kubernetes_cluster_descriptor::RemoveError;
+use crate::rest_access::RestAccessError;
+use crate::rest_client::{OperationError, RestError};
+
+/// Why an upgrade cannot begin, or does not go on for now. What was done is written down, so the same can be tried again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeError {
+    /// There is no cluster of that name.
+    #[error("there is no cluster {0} to upgrade")]
+    NoCluster(ClusterId),
+    /// It runs no program of its own.
+    #[error("cluster {0} is no application cluster, so it has no program of its own to upgrade")]
+    NotAnApplication(ClusterId),
+    /// It is not known which job is to go on.
+    #[error("cluster {cluster_id} runs {count} jobs; an upgrade is of one")]
+    NotOneJob {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// How many run.
+        count: usize,
+    },
+    /// A secret would have to be written into the record.
+    #[error("{0} is part of the cluster, and the record of an upgrade must not hold secrets")]
+    Secret(ObjectReference),
+    /// Nothing can start from here: the job keeps no state where another one finds it.
+    #[error("{0}")]
+    NoState(String),
+    /// An upgrade is under way.
+    #[error("an upgrade of cluster {cluster_id} is under way: begun by {begun_by}, it is {phase}")]
+    UnderWay {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// Who began it.
+        begun_by: String,
+        /// How far it is.
+        phase: Phase,
+    },
+    /// Another client sees to it now.
+    #[error("another client has taken the upgrade of cluster {0} over, or ended it")]
+    TakenOver(ClusterId),
+    /// Somebody else's cluster has the name.
+    #[error(
+        "cluster {0} is neither the one that is upgraded nor one that the upgrade made, and was not touched"
+    )]
+    Foreign(ClusterId),
+    /// The user has to decide.
+    #[error("the upgrade of cluster {cluster_id} is {phase}: {reason}")]
+    NeedsDecision {
+        /// The cluster.
+        cluster_id: ClusterId,
+        /// Whether it is undecided or stuck.
+        phase: Phase,
+        /// Why.
+        reason: String,
+    },
+    /// The new cluster cannot be made like this.
+    #[error("the new cluster is not specified well")]
+    Specification(#[source] BoxError),
+    /// The record cannot be read.
+    #[error(transparent)]
+    Record(#[from] MalformedRecord),
+    /// The record could not be written.
+    #[error("cannot write down how far the upgrade is")]
+    Write(#[source] BoxError),
+    /// What happened has no place in the upgrade.
+    #[error(transparent)]
+    Unexpected(#[from] UnexpectedEvent),
+    /// Kubernetes could not be asked.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The Deployment could not be marked.
+    #[error(transparent)]
+    Annotate(#[from] AnnotateError),
+    /// The record could not be removed.
+    #[error(transparent)]
+    Delete(#[from] DeleteError),
+    /// A cluster was not removed, or is not known to be gone.
+    #[error(transparent)]
+    Remove(Box<RemoveError>),
+    /// A cluster could not be made for now.
+    #[error(transparent)]
+    Deploy(Box<DeployError>),
+    /// There is no way to Flink's REST endpoint.
+    #[error(transparent)]
+    Access(#[from] RestAccessError),
+    /// Flink cannot be asked.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// It is not known how an operation of Flink's ended.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+}
+
+impl UpgradeError {
+    /// Whether the same call may succeed later although nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoCluster(_)
+            | Self::NotAnApplication(_)
+            | Self::NotOneJob { .. }
+            | Self::Secret(_)
+            | Self::NoState(_)
+            | Self::UnderWay { .. }
+            | Self::TakenOver(_)
+            | Self::Foreign(_)
+            | Self::NeedsDecision { .. }
+            | Self::Specification(_)
+            | Self::Record(_)
+            | Self::Unexpected(_) => false,
+            Self::Write(source) => {
+                let create = source.downcast_ref().map(CreateObjectError::is_transient);
+                let replace = source.downcast_ref().map(ReplaceObjectError::is_transient);
+                create.or(replace).unwrap_or(false)
+            }
+            Self::Read(error) => error.is_transient(),
+            Self::Annotate(error) => error.is_transient(),
+            Self::Delete(error) => error.is_transient(),
+            Self::Remove(error) => error.is_transient(),
+            Self::Deploy(error) => error.is_transient(),
+            Self::Access(error) => error.is_transient(),
+            Self::Rest(error) => error.is_transient(),
+            Self::Operation(error) => error.is_transient(),
+        }
+    }
+}
+
+impl From<DeployError> for UpgradeError {
+    fn from(error: DeployError) -> Self {
+        Self::Deploy(Box::new(error))
+    }
+}
+
+impl From<RemoveError> for UpgradeError {
+    fn from(error: RemoveError) -> Self {
+        Self::Remove(Box::new(error))
+    }
+}
+
+impl From<UnusableObjects> for UpgradeError {
+    fn from(error: UnusableObjects) -> Self {
+        Self::Specification(error.into())
+    }
+}
+
+impl From<InvalidSpecification> for UpgradeError {
+    fn from(error: InvalidSpecification) -> Self {
+        Self::Specification(error.into())
+    }
+}
+
+/// An error with its causes in one line, for places that hold a text.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        let below_text = below.to_string();
+        if !text.contains(&below_text) {
+            text = format!("{text}: {below_text}");
+        }
+        cause = below.source();
+    }
+    text
+}

@@ -1,0 +1,206 @@
+//! The old job: a snapshot of it, its end, and what its last state is.
+
+use flink_k8s_core::configuration::FlinkConfiguration;
+use flink_k8s_core::high_availability::{job_config_map_name, last_checkpoint};
+use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::upgrade::{Event, Side, Snapshot, UpgradeMode};
+use tokio::time;
+
+use super::error::chain;
+use super::plan::is_highly_available;
+use super::{Upgrade, UpgradeError, objects};
+use crate::rest_client::{CheckpointKind, CompletedCheckpoint, FollowOptions, OperationError, RestClient};
+
+impl Upgrade<'_> {
+    /// A snapshot while the old job goes on.
+    pub(super) async fn secure(&self) -> Result<Event, UpgradeError> {
+        let access = self.upgrader.access(&self.record.cluster_id).await?;
+        match self.record.progress.mode() {
+            UpgradeMode::LastState => self.last_state(access.client()).await,
+            _ => self.savepoint(access.client()).await,
+        }
+    }
+
+    async fn savepoint(&self, rest: &RestClient) -> Result<Event, UpgradeError> {
+        let options = &self.upgrader.options;
+        let trigger = self.record.upgrade_id.savepoint_trigger();
+        let how = options.savepoint.clone().with_trigger_id(trigger);
+        match rest
+            .savepoint(&self.record.old_job, &how, options.snapshot_limit)
+            .await
+        {
+            Ok(address) => Ok(Event::Secured(Snapshot::new(address))),
+            Err(failure) => given_up(failure),
+        }
+    }
+
+    /// The last checkpoint; one is taken if there is none.
+    async fn last_state(&self, rest: &RestClient) -> Result<Event, UpgradeError> {
+        let job = &self.record.old_job;
+        let settings = rest.checkpointing_settings(job).await?;
+        let is_retained = settings.is_some_and(|settings| settings.is_retained);
+        if !is_retained && !is_highly_available(&self.old_configuration()?) {
+            return Ok(Event::Refused(
+                "its checkpoints do not outlive it: that needs high availability, or \
+                 execution.checkpointing.externalized-checkpoint-retention=RETAIN_ON_CANCELLATION"
+                    .to_owned(),
+            ));
+        }
+        let mut last = last_completed(rest, job).await?;
+        if last.is_none() {
+            let limit = self.upgrader.options.snapshot_limit;
+            match rest.checkpoint(job, CheckpointKind::Configured, limit).await {
+                Ok(_) => last = last_completed(rest, job).await?,
+                Err(failure) => return given_up(failure),
+            }
+        }
+        let address = last.as_ref().and_then(CompletedCheckpoint::address);
+        let snapshot = address
+            .map(Snapshot::new)
+            .filter(|snapshot| snapshot.checkpoint().is_some());
+        Ok(snapshot.map_or_else(
+            || {
+                Event::Refused(
+                    "its last checkpoint has no address: execution.checkpointing.dir is not set".to_owned(),
+                )
+            },
+            Event::Secured,
+        ))
+    }
+
+    /// The end of the old job, as far as Flink sees to it.
+    pub(super) async fn stop(&self) -> Result<Event, UpgradeError> {
+        match self.record.progress.mode() {
+            UpgradeMode::Savepoint => self.stop_with_savepoint().await,
+            // The end of its JobManager leaves what high availability needs as it is.
+            UpgradeMode::LastState if !is_highly_available(&self.old_configuration()?) => self.cancel().await,
+            _ => Ok(Event::Stopped(None)),
+        }
+    }
+
+    async fn stop_with_savepoint(&self) -> Result<Event, UpgradeError> {
+        let access = self.upgrader.access(&self.record.cluster_id).await?;
+        let (rest, job) = (access.client(), self.record.old_job);
+        let options = &self.upgrader.options;
+        let trigger = self.record.upgrade_id.stop_trigger();
+        let how = options.savepoint.clone().with_trigger_id(trigger);
+        match rest
+            .stop_with_savepoint(&job, &how, false, options.snapshot_limit)
+            .await
+        {
+            Ok(address) => {
+                self.wait_for_end(rest).await?;
+                Ok(Event::Stopped(Some(Snapshot::new(address))))
+            }
+            Err(failure @ OperationError::NotFinished { .. }) => Err(failure.into()),
+            Err(failure) => {
+                let is_over = match rest.job_state(&job).await {
+                    Ok(state) => state.is_globally_terminal(),
+                    Err(unknown) if unknown.status() == Some(404) => true,
+                    Err(unknown) => return Err(unknown.into()),
+                };
+                if is_over {
+                    self.left_by(rest, &failure).await
+                } else {
+                    given_up(failure)
+                }
+            }
+        }
+    }
+
+    /// A job that is over remembers its last savepoint. With the one that was taken beforehand it did not stop.
+    async fn left_by(&self, rest: &RestClient, failure: &OperationError) -> Result<Event, UpgradeError> {
+        let statistics = rest.checkpoints(&self.record.old_job).await?;
+        let last = statistics.and_then(|statistics| statistics.latest.savepoint);
+        let address = last
+            .as_ref()
+            .and_then(CompletedCheckpoint::address)
+            .map(Snapshot::new);
+        let secured = self.record.progress.snapshot();
+        Ok(
+            match address.filter(|last| secured.is_none_or(|secured| !is_same(secured, last))) {
+                Some(last) => Event::Stopped(Some(last)),
+                None => Event::Unclear(format!(
+                    "the old job is over, and it is not known whether it left a savepoint at its end: {}",
+                    chain(failure)
+                )),
+            },
+        )
+    }
+
+    /// The checkpoint that stays is the last one for certain once the job is over.
+    async fn cancel(&self) -> Result<Event, UpgradeError> {
+        let access = self.upgrader.access(&self.record.cluster_id).await?;
+        let (rest, job) = (access.client(), self.record.old_job);
+        match rest.cancel_job(&job).await {
+            // It is over.
+            Err(refusal) if refusal.status() == Some(409) => {}
+            answer => answer?,
+        }
+        self.wait_for_end(rest).await?;
+        let last = last_completed(rest, &job).await?;
+        let address = last.as_ref().and_then(CompletedCheckpoint::address);
+        Ok(Event::Stopped(address.map(Snapshot::new)))
+    }
+
+    /// Sinks commit what the savepoint covers while the job ends.
+    async fn wait_for_end(&self, rest: &RestClient) -> Result<(), UpgradeError> {
+        let within = self.upgrader.options.snapshot_limit;
+        let ended = rest.wait_for_job(self.record.old_job, FollowOptions::new());
+        match time::timeout(within, ended).await {
+            Ok(Ok(state)) if state.is_globally_terminal() => Ok(()),
+            // It cannot be asked any more: a JobManager that is gone runs nothing.
+            Ok(Ok(_) | Err(_)) => Ok(()),
+            Err(_) => Err(UpgradeError::NoState(format!(
+                "the old job was stopped with a savepoint and has not ended after {} s",
+                within.as_secs()
+            ))),
+        }
+    }
+
+    /// The last checkpoint of the old job, now that it is gone. High availability knows its number.
+    pub(super) async fn settle(&self) -> Result<Event, UpgradeError> {
+        let secured = self.record.progress.snapshot();
+        let Some(secured) = secured.filter(|_| {
+            self.old_configuration()
+                .is_ok_and(|old| is_highly_available(&old))
+        }) else {
+            return Ok(Event::Settled(None));
+        };
+        let name = job_config_map_name(&self.record.cluster_id, &self.record.old_job);
+        let found = self.upgrader.kube.find_config_map(&name).await?;
+        let keys = found.and_then(|found| found.data).unwrap_or_default();
+        let last = last_checkpoint(keys.keys().map(String::as_str));
+        Ok(Event::Settled(last.and_then(|last| secured.beside(last))))
+    }
+
+    fn old_configuration(&self) -> Result<FlinkConfiguration, UpgradeError> {
+        let objects = self.record.objects(Side::Old);
+        Ok(objects::configuration(objects, &self.record.cluster_id)?)
+    }
+}
+
+async fn last_completed(rest: &RestClient, job: &JobId) -> Result<Option<CompletedCheckpoint>, UpgradeError> {
+    let statistics = rest.checkpoints(job).await?;
+    Ok(statistics.and_then(|statistics| statistics.latest.completed))
+}
+
+/// What Flink refused or could not do is no reason to touch the job. What may pass is tried again.
+fn given_up(failure: OperationError) -> Result<Event, UpgradeError> {
+    match failure {
+        OperationError::Rest { ref source, .. } if source.is_transient() => Err(failure.into()),
+        failure => Ok(Event::Refused(chain(&failure))),
+    }
+}
+
+/// Flink writes `file:/a` and `file:///a` for the same place.
+fn is_same(one: &Snapshot, other: &Snapshot) -> bool {
+    let last = |snapshot: &Snapshot| {
+        let address = snapshot.address().trim_end_matches('/');
+        address
+            .rsplit_once('/')
+            .map_or(address, |(_, name)| name)
+            .to_owned()
+    };
+    last(one) == last(other)
+}

@@ -1,0 +1,236 @@
+//! What an upgrade would do, found out before anything is written down.
+
+use flink_k8s_core::application_outcome::JOB_ID_ANNOTATION;
+use flink_k8s_core::cluster_descriptor::ClusterSpecification;
+use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, deployment_options, high_availability_options, kubernetes_options,
+};
+use flink_k8s_core::job_id::JobId;
+use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification, is_application};
+use flink_k8s_core::kube_client::{FlinkObject, KubeClient as _, ObjectKind, ObjectReference, Uid};
+use flink_k8s_core::manifest::{ManifestObject, ObjectDifferences};
+use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::upgrade::{Progress, Snapshot, UpgradeId, UpgradeMode, UpgradeRecord};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
+
+use super::objects::{self, Start};
+use super::{UpgradeError, Upgrader, find_upgrade};
+use crate::rest_client::JobState;
+
+/// What an upgrade would do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct UpgradePlan {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// From what the new job starts.
+    pub mode: UpgradeMode,
+    /// The job that is stopped.
+    pub old_job: JobId,
+    /// How the new cluster differs from the old one.
+    pub differences: Vec<ObjectDifferences>,
+    /// Objects that the old cluster has and the new one has not.
+    pub dropped: Vec<ObjectReference>,
+    deployment: Uid,
+    old_objects: Vec<Value>,
+    new_objects: Vec<Value>,
+}
+
+impl UpgradePlan {
+    /// Whether the new cluster is the same as the old one.
+    pub fn is_empty(&self) -> bool {
+        self.differences.is_empty() && self.dropped.is_empty()
+    }
+
+    /// Whether the upgrade that is written down is to what is specified here.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Specification`] when no cluster can be made like that.
+    pub fn is_of(
+        record: &UpgradeRecord,
+        specification: &ClusterSpecification,
+        application: &ApplicationConfiguration,
+        namespace: &Namespace,
+    ) -> Result<bool, UpgradeError> {
+        let built = JobManagerSpecification::application(specification, application)?;
+        Ok(new_objects(&built, namespace)? == record.new_objects)
+    }
+
+    pub(super) fn into_record(self, by: &str, driver: String) -> UpgradeRecord {
+        let mut record = UpgradeRecord::new(
+            UpgradeId::from_bytes(rand::random()),
+            self.cluster_id,
+            self.deployment,
+            self.old_job,
+            Progress::new(self.mode),
+        )
+        .with_beginning(by, Timestamp::now())
+        .with_objects(self.old_objects, self.new_objects);
+        record.driven_by = driver;
+        record
+    }
+}
+
+impl Upgrader {
+    /// Finds out what runs, and how it differs from what is wanted. The specification names the cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError`] says what is in the way; [`UpgradeError::UnderWay`] when an upgrade has begun and not ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn plan(
+        &self,
+        mode: UpgradeMode,
+        specification: &ClusterSpecification,
+        application: &ApplicationConfiguration,
+    ) -> Result<UpgradePlan, UpgradeError> {
+        let namespace = self.kube.namespace();
+        let built = JobManagerSpecification::application(specification, application)?;
+        let cluster_id = cluster_id(&built.configuration)?;
+        if let Some(record) = find_upgrade(&self.kube, &cluster_id).await? {
+            return Err(UpgradeError::UnderWay {
+                cluster_id,
+                begun_by: record.begun_by,
+                phase: record.progress.phase(),
+            });
+        }
+        let found = self.kube.find_deployment(&cluster_id).await?;
+        let running = found.filter(|deployment| deployment.metadata.deletion_timestamp.is_none());
+        let running = running.ok_or_else(|| UpgradeError::NoCluster(cluster_id.clone()))?;
+        if !is_application(&running) {
+            return Err(UpgradeError::NotAnApplication(cluster_id));
+        }
+        let uid = Uid::new(running.metadata.uid.clone().unwrap_or_default());
+        let old_objects = self.old_objects(&cluster_id, &running, &uid).await?;
+        let new_objects = new_objects(&built, &namespace)?;
+        refuse_secrets(&new_objects, &namespace)?;
+        let old_job = self.old_job(&cluster_id, &running, &old_objects).await?;
+        let mark = Start {
+            cluster_id: &cluster_id,
+            job_id: old_job,
+            snapshot: Some(&Snapshot::new("the snapshot")),
+            mark: "",
+        };
+        // What every start sets is no difference.
+        let old = objects::prepared(&old_objects, &mark)?;
+        let new = objects::prepared(&new_objects, &mark)?;
+        Ok(UpgradePlan {
+            differences: objects::compared(&old, &new, &namespace),
+            dropped: objects::dropped(&old, &new, &namespace),
+            cluster_id,
+            mode,
+            old_job,
+            deployment: uid,
+            old_objects,
+            new_objects,
+        })
+    }
+
+    /// All that a cluster consists of, as it can be created once more: what its Deployment owns, and what nobody does.
+    async fn old_objects(
+        &self,
+        cluster_id: &ClusterId,
+        running: &Deployment,
+        uid: &Uid,
+    ) -> Result<Vec<Value>, UpgradeError> {
+        let labelled = self.kube.list_labelled_objects(cluster_id).await?;
+        let is_part = |object: &&FlinkObject| {
+            let kinds = [ObjectKind::Service, ObjectKind::ConfigMap, ObjectKind::Secret];
+            let mut owners = object.owners.iter();
+            kinds.contains(&object.reference.kind)
+                && !object.is_high_availability_data()
+                && (object.owners.is_empty() || owners.any(|owner| owner.uid == uid.as_str()))
+        };
+        let mut parts = Vec::new();
+        for object in labelled.iter().filter(is_part) {
+            let ObjectReference { kind, name, .. } = &object.reference;
+            if *kind == ObjectKind::Secret {
+                return Err(UpgradeError::Secret(object.reference.clone()));
+            }
+            if let Some(found) = self.kube.find_object(*kind, name).await? {
+                parts.push(objects::creatable(found, *kind));
+            }
+        }
+        let deployment = serde_json::to_value(running);
+        let deployment = deployment.map_err(|source| UpgradeError::Specification(Box::new(source)))?;
+        parts.push(objects::creatable(deployment, ObjectKind::Deployment));
+        Ok(parts)
+    }
+
+    /// The job that the cluster runs.
+    async fn old_job(
+        &self,
+        cluster_id: &ClusterId,
+        running: &Deployment,
+        old_objects: &[Value],
+    ) -> Result<JobId, UpgradeError> {
+        let annotations = running.metadata.annotations.as_ref();
+        let annotated = annotations.and_then(|annotations| annotations.get(JOB_ID_ANNOTATION));
+        if let Some(job_id) = annotated.and_then(|text| text.parse().ok()) {
+            return Ok(job_id);
+        }
+        let configuration = objects::configuration(old_objects, cluster_id)?;
+        let configured = configuration
+            .find(&deployment_options::FIXED_JOB_ID)
+            .ok()
+            .flatten();
+        if let Some(job_id) = configured.and_then(|text| text.parse().ok()) {
+            return Ok(job_id);
+        }
+        let rest = self.access(cluster_id).await?;
+        let mut jobs = rest.client().list_jobs().await?;
+        jobs.retain(|job| !job.state.is_globally_terminal() && job.state != JobState::Suspended);
+        match jobs.as_slice() {
+            [job] => Ok(job.job_id),
+            jobs => Err(UpgradeError::NotOneJob {
+                cluster_id: cluster_id.clone(),
+                count: jobs.len(),
+            }),
+        }
+    }
+}
+
+/// Whether a cluster with these objects keeps what it needs to go on with its job in Kubernetes.
+pub(super) fn is_highly_available(configuration: &FlinkConfiguration) -> bool {
+    let option = &high_availability_options::HIGH_AVAILABILITY_TYPE;
+    configuration
+        .get(option)
+        .is_ok_and(|high_availability| high_availability.is_active())
+}
+
+fn cluster_id(configuration: &FlinkConfiguration) -> Result<ClusterId, UpgradeError> {
+    let invalid = |source: flink_k8s_core::kube_client::BoxError| UpgradeError::Specification(source);
+    let found = configuration.find(&kubernetes_options::CLUSTER_ID);
+    let name = found
+        .map_err(|source| invalid(source.into()))?
+        .unwrap_or_default();
+    name.parse()
+        .map_err(|source: flink_k8s_core::cluster_id::InvalidClusterId| invalid(source.into()))
+}
+
+fn new_objects(built: &JobManagerSpecification, namespace: &Namespace) -> Result<Vec<Value>, UpgradeError> {
+    let manifest = ManifestObject::of_cluster(built, namespace);
+    let manifest = manifest.map_err(|source| UpgradeError::Specification(Box::new(source)))?;
+    Ok(manifest
+        .into_iter()
+        .map(|object| objects::creatable(object.value, object.kind))
+        .collect())
+}
+
+fn refuse_secrets(objects: &[Value], namespace: &Namespace) -> Result<(), UpgradeError> {
+    match objects.iter().find(|object| object["kind"] == "Secret") {
+        None => Ok(()),
+        Some(secret) => Err(UpgradeError::Secret(ObjectReference {
+            kind: ObjectKind::Secret,
+            namespace: namespace.clone(),
+            name: secret["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        })),
+    }
+}
