@@ -36,6 +36,8 @@ const PROGRAM_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 const THREAD_DEPTH: &str = "2000";
 /// How long writing may take when the JVM has ended.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(20);
+/// The exit codes of a JVM that was told to stop: by SIGINT, by SIGTERM.
+const CODES_OF_A_STOP: [u8; 2] = [130, 143];
 /// How long Flink may take to remove its cluster before we do.
 const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -330,7 +332,8 @@ impl LifeCycle {
     }
 
     /// The JVM ended with this code. If that was between the end of the job and that of its program, the program failed,
-    /// and the job must not be run again for that.
+    /// and the job must not be run again for that. If the container was told to stop, nobody failed, and the job ended as
+    /// it did.
     ///
     /// # Cancel safety
     ///
@@ -340,13 +343,16 @@ impl LifeCycle {
         let Some(outcome) = unwritten.filter(|_| code != 0) else {
             return;
         };
-        let outcome = ApplicationOutcome::new(outcome.job_id, JobState::Failed.as_str(), outcome.ended).with_failure(
-            &format!(
+        let outcome = if CODES_OF_A_STOP.contains(&code) {
+            outcome
+        } else {
+            let failed = ApplicationOutcome::new(outcome.job_id, JobState::Failed.as_str(), outcome.ended);
+            failed.with_failure(&format!(
                 "its program failed after the job was {}: the JobManager ended with exit code {code}, its log says why; an \
                  application cluster runs one job",
                 outcome.state
-            ),
-        );
+            ))
+        };
         if timeout(LAST_WORDS_LIMIT, self.write_down(uid, &outcome))
             .await
             .is_err()

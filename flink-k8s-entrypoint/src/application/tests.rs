@@ -187,6 +187,19 @@ async fn a_program_that_fails_after_its_job_failed_and_is_not_run_again() {
     }
 }
 
+#[tokio::test]
+async fn a_job_whose_pod_is_told_to_stop_before_its_end_is_written_down_ended_as_it_did() {
+    let calls = Calls::default();
+    let life_cycle = life_cycle(kube(&calls), OnFinish::Keep);
+    life_cycle.job_ended(outcome(7));
+    life_cycle.java_ended(&Uid::new("u1"), 143).await;
+    let calls = calls.lock().unwrap();
+    assert!(
+        calls.len() == 1 && calls[0].contains(r#""flink-k8s/job-state": "FINISHED""#),
+        "{calls:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cluster_goes_when_its_time_is_over_also_after_a_restart() {
     for on_finish in [OnFinish::Delete, OnFinish::KeepFor(Duration::from_secs(3600))] {
