@@ -30,7 +30,7 @@ pub(crate) mod session_stop;
 pub(crate) mod slots;
 pub(crate) mod status;
 pub(crate) mod stop;
-mod submission;
+pub(crate) mod submission;
 pub(crate) mod ui;
 pub(crate) mod workers;
 

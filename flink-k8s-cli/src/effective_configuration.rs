@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use flink_k8s_client::client_files::ClientEnvironment;
-use flink_k8s_core::cluster_descriptor::ClusterSpecification;
+use flink_k8s_client::client_files::{ClientEnvironment, local_job_jar};
+use flink_k8s_core::cluster_descriptor::{ClusterSpecification, JobJarFile};
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, flink_k8s_options};
 use flink_k8s_core::flink_version::FlinkVersion;
+use flink_k8s_core::job_manager::ApplicationConfiguration;
 
 use crate::args::DynamicProperties;
+use crate::commands::submission;
 use crate::printer::Printer;
 
 /// As the user wrote it: the file below the command line, nothing translated.
@@ -101,4 +103,26 @@ pub(crate) async fn specification(
 ) -> anyhow::Result<ClusterSpecification> {
     let files = environment.read_files(&configuration).await?;
     Ok(ClusterSpecification { configuration, files })
+}
+
+/// The cluster of an application. A jar of this machine is looked into, and is to be staged.
+pub(crate) async fn application_specification(
+    printer: &Printer,
+    environment: &ClientEnvironment,
+    configuration: FlinkConfiguration,
+    application: &ApplicationConfiguration,
+) -> anyhow::Result<ClusterSpecification> {
+    if let Some(path) = local_job_jar(&configuration)?.filter(|path| path.exists()) {
+        submission::check_jar(printer, &path, application.main_class.as_deref())?;
+    }
+    let job_jar = environment.read_job_jar(&configuration).await?;
+    if let Some(JobJarFile { name, content }) = &job_jar {
+        let size = content.len().div_ceil(1024);
+        printer.talk(format!(
+            "{name} ({size} KiB) of this machine is staged in the cluster"
+        ));
+    }
+    let mut specification = specification(environment, configuration).await?;
+    specification.files.job_jar = job_jar;
+    Ok(specification)
 }

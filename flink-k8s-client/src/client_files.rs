@@ -6,11 +6,12 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use flink_k8s_core::cluster_descriptor::ClientFiles;
+use flink_k8s_core::cluster_descriptor::{ClientFiles, JobJarFile};
 use flink_k8s_core::configuration::{
     FlinkConfiguration, InvalidOptionValue, Origin, ParseConfigurationError, common_options,
-    kubernetes_options,
+    deployment_options, kubernetes_options,
 };
+use flink_k8s_core::job_manager::LARGEST_STAGED_JAR;
 use tokio::fs;
 
 /// Flink's configuration file.
@@ -104,6 +105,31 @@ pub enum ClientFilesError {
         /// The failure below.
         source: io::Error,
     },
+    /// The jar of an application cannot be read.
+    #[error(
+        "cannot read {} on this machine; the address of a jar in the image begins with local://",
+        .path.display()
+    )]
+    JobJar {
+        /// The file.
+        path: PathBuf,
+        /// The failure below.
+        source: io::Error,
+    },
+    /// The jar of an application is too large to be staged in the cluster.
+    #[error(
+        "{} has {} MiB, but a jar of this machine is staged in the cluster only up to {} MiB; put it into the image, or where \
+         the JobManager can fetch it from",
+        .path.display(),
+        .size.div_ceil(1024 * 1024),
+        LARGEST_STAGED_JAR / (1024 * 1024)
+    )]
+    JobJarTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// An option that says which files are needed has an invalid value.
     #[error("cannot tell which files the cluster needs")]
     Option(#[from] InvalidOptionValue),
@@ -117,6 +143,8 @@ impl ClientFilesError {
             | Self::Unreadable { .. }
             | Self::MalformedConfiguration { .. }
             | Self::NamedByOption { .. }
+            | Self::JobJar { .. }
+            | Self::JobJarTooLarge { .. }
             | Self::Option(_) => false,
         }
     }
@@ -262,6 +290,40 @@ impl ClientEnvironment {
         Ok(files)
     }
 
+    /// Reads the jar of an application, if `pipeline.jars` names one of this machine: by a path, or as `file:`. A
+    /// relative path begins at the current directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientFilesError::JobJar`] when there is no such file, or it is too large to be staged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: files are only read.
+    pub async fn read_job_jar(
+        &self,
+        configuration: &FlinkConfiguration,
+    ) -> Result<Option<JobJarFile>, ClientFilesError> {
+        let Some(path) = local_job_jar(configuration)? else {
+            return Ok(None);
+        };
+        let unreadable = |source| ClientFilesError::JobJar {
+            path: path.clone(),
+            source,
+        };
+        let size = fs::metadata(&path).await.map_err(unreadable)?.len();
+        if size > LARGEST_STAGED_JAR as u64 {
+            return Err(ClientFilesError::JobJarTooLarge { path, size });
+        }
+        let content = fs::read(&path).await.map_err(unreadable)?;
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(Some(JobJarFile { name, content }))
+    }
+
     async fn read_logging(&self) -> Result<BTreeMap<String, String>, ClientFilesError> {
         let Some(directory) = &self.configuration_directory else {
             let (name, text) = STOCK_LOGGING;
@@ -340,6 +402,30 @@ async fn read_if_exists(path: &Path) -> Result<Option<String>, ClientFilesError>
             source,
         }),
     }
+}
+
+/// The file of this machine that `pipeline.jars` names, if it names one: by a path, or as `file:`.
+///
+/// # Errors
+///
+/// When the value cannot be read.
+pub fn local_job_jar(configuration: &FlinkConfiguration) -> Result<Option<PathBuf>, InvalidOptionValue> {
+    let jars = configuration.find(&deployment_options::PIPELINE_JARS)?;
+    let Some([jar]) = jars.as_deref() else {
+        return Ok(None);
+    };
+    if let Some(rest) = jar.strip_prefix("file:") {
+        let path = rest.strip_prefix("//").unwrap_or(rest);
+        return Ok(Some(PathBuf::from(path)));
+    }
+    let is_scheme = |text: &str| {
+        text.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && text
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
+    };
+    let has_scheme = jar.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme));
+    Ok((!has_scheme && !jar.is_empty()).then(|| PathBuf::from(jar)))
 }
 
 async fn read_named(key: Option<&str>, path: &str) -> Result<String, ClientFilesError> {

@@ -1,6 +1,7 @@
 //! What a user wants from Flink clusters: deploy, retrieve, kill.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::cluster_id::ClusterId;
 use crate::configuration::FlinkConfiguration;
@@ -83,6 +84,23 @@ pub struct ClientFiles {
     pub keytab: Option<(String, Vec<u8>)>,
     /// The `krb5.conf` and its file name.
     pub krb5_conf: Option<(String, String)>,
+    /// The jar of an application, where `pipeline.jars` names a file of the user's machine.
+    pub job_jar: Option<JobJarFile>,
+}
+
+/// A jar on the user's machine, to be staged in the cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobJarFile {
+    /// Its file name, without directories.
+    pub name: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+impl fmt::Debug for JobJarFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} ({} bytes)", self.name, self.content.len())
+    }
 }
 
 /// A cluster that exists.

@@ -71,7 +71,7 @@ impl FlinkPod {
         (self.metadata, spec)
     }
 
-    fn add_volume(&mut self, volume: Volume) {
+    pub(crate) fn add_volume(&mut self, volume: Volume) {
         self.spec.volumes.get_or_insert_default().push(volume);
     }
 
@@ -83,7 +83,7 @@ impl FlinkPod {
         });
     }
 
-    fn add_volume_mount(&mut self, mount: VolumeMount) {
+    pub(crate) fn add_volume_mount(&mut self, mount: VolumeMount) {
         self.main_container
             .volume_mounts
             .get_or_insert_default()
@@ -153,7 +153,7 @@ fn same_name(file: &str) -> KeyToPath {
 }
 
 /// Metadata of an object of the cluster.
-fn cluster_metadata(name: String, cluster_id: &ClusterId) -> ObjectMeta {
+pub(crate) fn cluster_metadata(name: String, cluster_id: &ClusterId) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         labels: Some(labels::common(cluster_id)),
@@ -175,7 +175,7 @@ fn unless_empty(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::FlinkPod;
     use crate::configuration::{FlinkConfiguration, Origin};
     use crate::parameters::ClusterParameters;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     /// What a step added to the main container and to the pod.
-    pub(super) fn rendered(pod: &FlinkPod) -> String {
+    pub(crate) fn rendered(pod: &FlinkPod) -> String {
         let container = serde_saphyr::to_string(&pod.main_container).unwrap();
         let volumes = serde_saphyr::to_string(&pod.spec.volumes).unwrap();
         format!("{container}---\n{volumes}")

@@ -28,8 +28,10 @@ use crate::task_manager::owner_reference;
 
 pub use standalone::{check_rest_demand, elastic_settings};
 
+use application::StagedJar;
 pub use application::{
-    APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration, is_application,
+    APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration, LARGEST_STAGED_JAR,
+    STAGED_JAR_DIRECTORY, is_application,
 };
 
 /// Main class of a session cluster's JobManager.
@@ -90,7 +92,7 @@ impl JobManagerSpecification {
             SESSION_ENTRYPOINT_CLASS,
             DEPLOYED,
         );
-        Self::build(configuration, SESSION_TARGET, &specification.files)
+        Self::build(configuration, SESSION_TARGET, &specification.files, None)
     }
 
     /// The accompanying objects, owned by this Deployment: Kubernetes removes them when it is deleted.
@@ -116,6 +118,7 @@ impl JobManagerSpecification {
         mut configuration: FlinkConfiguration,
         target: &'static str,
         files: &ClientFiles,
+        staged: Option<&StagedJar<'_>>,
     ) -> Result<Self, InvalidSpecification> {
         configuration.set(deployment_options::EXECUTION_MODE.key, "NORMAL", DEPLOYED);
         check_high_availability(&configuration)?;
@@ -127,6 +130,10 @@ impl JobManagerSpecification {
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;
         check_task_manager_memory(&configuration, &parameters.cluster)?;
         let pod = pod(&parameters, files)?;
+        let pod = match staged {
+            Some(staged) => staged.mounted(pod),
+            None => pod,
+        };
 
         if !parameters.cluster.high_availability {
             let address = internal_service::address(&parameters);
@@ -139,7 +146,17 @@ impl JobManagerSpecification {
         ];
         Ok(Self {
             deployment: deployment(&parameters, pod),
-            accompanying: services.into_iter().flatten().chain(shipped).collect(),
+            accompanying: services
+                .into_iter()
+                .flatten()
+                .chain(shipped)
+                .chain(
+                    staged
+                        .into_iter()
+                        .flat_map(StagedJar::config_maps)
+                        .map(config_map),
+                )
+                .collect(),
             configuration,
         })
     }

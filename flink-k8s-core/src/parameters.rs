@@ -135,7 +135,7 @@ fn shipped_logging_files(flink_version: FlinkVersion, files: &[String]) -> Vec<S
         .collect()
 }
 
-fn cluster_id(configuration: &FlinkConfiguration) -> Result<ClusterId, InvalidSpecification> {
+pub(crate) fn cluster_id(configuration: &FlinkConfiguration) -> Result<ClusterId, InvalidSpecification> {
     let text =
         configuration
             .find(&kubernetes_options::CLUSTER_ID)?

@@ -2,6 +2,7 @@
 
 mod job_jar;
 pub(crate) mod job_results;
+pub(crate) mod staged_jar;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

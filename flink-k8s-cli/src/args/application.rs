@@ -15,7 +15,7 @@ use super::{DryRun, DynamicProperties, OutputFormat, RestoreArguments, SessionLi
 pub(crate) enum ApplicationCommand {
     /// Deploy a cluster for one program, follow its job to the end, and tell by the exit code how it ended
     #[command(
-        after_help = "The program is in the image: local:///path/of.jar, or what is found in usrlib of Flink's \
+        after_help = "The program is a jar of this machine, is in the image: local:///path/of.jar, or is what is found in usrlib of Flink's \
 home and, since Flink 2.1, on Flink's class path. What follows the jar belongs to the program and reaches it as it is.
 
 The cluster runs one job. When it has ended, the cluster is removed, or stays as --on-finish says. A program with several \
@@ -59,7 +59,8 @@ pub(crate) struct ApplicationArguments {
     #[arg(long, hide = true)]
     pub(crate) without_jar: bool,
     #[arg(
-        help = "The jar as the JobManager finds it, such as local:///opt/flink/usrlib/job.jar [default: \
+        help = "The jar: a file of this machine, up to 32 MiB, which is staged in the cluster, one of the image, such as \
+                  local:///opt/flink/usrlib/job.jar, or an address from which the JobManager fetches it [default: \
                   pipeline.jars, else what the image has: usrlib, and since Flink 2.1 the class path]"
     )]
     pub(crate) jar: Option<String>,

@@ -40,7 +40,7 @@ pub(crate) struct KubernetesSessionArguments {
     name = "kubernetes-job",
     version,
     about = "Starts a Flink cluster on Kubernetes that runs one job and ends with it",
-    after_help = "The program is in the image: local:///path/of.jar, or what is found in usrlib of Flink's home and, since \
+    after_help = "The program is a jar of this machine, is in the image: local:///path/of.jar, or is what is found in usrlib of Flink's home and, since \
 Flink 2.1, on Flink's class path. What follows the jar belongs to the program and reaches it as it is.
 
 It returns when the cluster is deployed. With -Dexecution.attached=true it follows the job to its end, and the exit code \

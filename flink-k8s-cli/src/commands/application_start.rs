@@ -68,8 +68,13 @@ pub(super) async fn start(
     let application = render::application(&mut configuration, application);
     if let Some(whom) = dry_run {
         session_start::name_the_cluster(printer, &mut configuration)?;
-        let specification =
-            effective_configuration::specification(&environment, configuration.clone()).await?;
+        let specification = effective_configuration::application_specification(
+            printer,
+            &environment,
+            configuration.clone(),
+            &application,
+        )
+        .await?;
         let objects = render::cluster(&JobManagerSpecification::application(
             &specification,
             &application,
@@ -84,9 +89,13 @@ pub(super) async fn start(
     let connection = Connection::with(environment, configuration).await?;
     permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
     application_upgrade::refuse_during_upgrade(&connection, &connection.cluster_id(None)?).await?;
-    let specification =
-        effective_configuration::specification(&connection.environment, connection.configuration.clone())
-            .await?;
+    let specification = effective_configuration::application_specification(
+        printer,
+        &connection.environment,
+        connection.configuration.clone(),
+        &application,
+    )
+    .await?;
     let descriptor = &connection.descriptor;
     let deployed = replace::deploy(
         printer,

@@ -5,7 +5,7 @@ mod telling;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use flink_k8s_client::client_files::ClientEnvironment;
+use flink_k8s_client::client_files::{ClientEnvironment, local_job_jar};
 use flink_k8s_client::rest_client::{SavepointFormat, SavepointOptions};
 use flink_k8s_client::upgrade::{Upgrade, UpgradeError, UpgradeOptions, UpgradePlan, Upgrader, find_upgrade};
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
@@ -83,6 +83,13 @@ async fn wanted(
 ) -> anyhow::Result<(ClusterSpecification, ApplicationConfiguration)> {
     let mut configuration = connection.configuration.clone();
     let application = render::application(&mut configuration, arguments.application);
+    if let Some(jar) = local_job_jar(&configuration)? {
+        bail!(
+            "{} is a file of this machine, and an upgrade needs a jar that it does not have to keep: in the image (local://), or \
+             where the JobManager can fetch it from",
+            jar.display()
+        );
+    }
     let specification =
         effective_configuration::specification(&connection.environment, configuration).await?;
     Ok((specification, application))

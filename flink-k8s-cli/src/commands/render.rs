@@ -35,8 +35,10 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
         }
         RenderCommand::Application(mut arguments) => {
             let dynamic = std::mem::take(&mut arguments.dynamic);
-            let specification = specification(printer, dynamic).await?;
-            wanted(DiffTarget::KubernetesApplication, specification, *arguments)?
+            let environment = ClientEnvironment::from_process();
+            let configuration = effective_configuration::load(printer, &environment, dynamic).await?;
+            let target = DiffTarget::KubernetesApplication;
+            wanted(printer, target, &environment, configuration, *arguments).await?
         }
         RenderCommand::Taskmanager(ObjectArguments { dynamic }) => {
             let specification = specification(printer, dynamic).await?;
@@ -171,10 +173,15 @@ pub(crate) async fn diff(printer: &Printer, arguments: DiffArguments) -> anyhow:
         .descriptor
         .take_over_job_id(&mut connection.configuration)
         .await?;
-    let specification =
-        effective_configuration::specification(&connection.environment, connection.configuration.clone())
-            .await?;
-    let wanted = wanted(target, specification, application)?;
+    let configuration = connection.configuration.clone();
+    let wanted = wanted(
+        printer,
+        target,
+        &connection.environment,
+        configuration,
+        application,
+    )
+    .await?;
     let mut found: Vec<(&ManifestObject, Option<Vec<Difference>>)> = Vec::new();
     for object in &wanted {
         let running = connection.kube.find_object(object.kind, &object.name).await?;
@@ -222,9 +229,11 @@ fn diff_target(given: Option<DiffTarget>, configuration: &FlinkConfiguration) ->
     })
 }
 
-fn wanted(
+async fn wanted(
+    printer: &Printer,
     target: DiffTarget,
-    mut specification: ClusterSpecification,
+    environment: &ClientEnvironment,
+    mut configuration: FlinkConfiguration,
     arguments: ApplicationArguments,
 ) -> anyhow::Result<Vec<ManifestObject>> {
     match target {
@@ -233,10 +242,18 @@ fn wanted(
                 arguments.jar.is_none() && arguments.job_classname.is_none(),
                 "a session cluster has no job of its own; for an application cluster give -t {APPLICATION_TARGET}"
             );
+            let specification = effective_configuration::specification(environment, configuration).await?;
             cluster(&JobManagerSpecification::session(&specification)?)
         }
         DiffTarget::KubernetesApplication => {
-            let application = application(&mut specification.configuration, arguments);
+            let application = application(&mut configuration, arguments);
+            let specification = effective_configuration::application_specification(
+                printer,
+                environment,
+                configuration,
+                &application,
+            )
+            .await?;
             cluster(&JobManagerSpecification::application(
                 &specification,
                 &application,

@@ -98,7 +98,7 @@ impl Submission {
 }
 
 /// Refuses what is no jar of a job before anything is asked of Kubernetes.
-fn check_jar(printer: &Printer, jar: &Path, class: Option<&str>) -> Result<(), InvalidJobJar> {
+pub(crate) fn check_jar(printer: &Printer, jar: &Path, class: Option<&str>) -> Result<(), InvalidJobJar> {
     let class = JobJar::open(jar)?.entry_class(class)?;
     if let Some(warning) = missing_class(jar, &class) {
         printer.talk(warning);

@@ -23,6 +23,16 @@ pub(crate) fn image_with_the_jar(machine: &Machine) -> Vec<String> {
         library.display()
     );
     fs::write(&template, text).unwrap();
+    let mut options = small_cluster(machine);
+    options.push(format!(
+        "-Dkubernetes.pod-template-file.default={}",
+        template.display()
+    ));
+    options
+}
+
+/// The options of a small cluster.
+fn small_cluster(machine: &Machine) -> Vec<String> {
     let mut options = [
         "-Dkubernetes.cluster-id=e2e",
         "-Dkubernetes.container.image=flink:e2e",
@@ -38,10 +48,6 @@ pub(crate) fn image_with_the_jar(machine: &Machine) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     options.push(machine.flink_version().to_owned());
-    options.push(format!(
-        "-Dkubernetes.pod-template-file.default={}",
-        template.display()
-    ));
     options
 }
 
@@ -251,4 +257,64 @@ pub(crate) fn from_base64(text: &str) -> Vec<u8> {
     bits.chunks_exact(8)
         .map(|byte| byte.iter().fold(0, |value, bit| value << 1 | u8::from(*bit)))
         .collect()
+}
+
+#[tokio::test]
+async fn a_jar_of_this_machine_is_staged_whole_or_in_parts_and_goes_with_its_cluster() {
+    let Some(machine) = Machine::start() else { return };
+    let file = machine.scratch().join("arguments");
+    let small = machine.scratch().join("my job.jar");
+    fs::copy(machine.job_jar(), &small).unwrap();
+    // A zip file may have anything in front of it.
+    let large = machine.scratch().join("large.jar");
+    let mut content: Vec<u8> = b"PK\x03\x04"
+        .iter()
+        .copied()
+        .chain((0..=255).cycle().take(2 << 20))
+        .collect();
+    content.extend(fs::read(machine.job_jar()).unwrap());
+    fs::write(&large, content).unwrap();
+    let own_resource_manager = "-Dflink-k8s.resource-manager=flink";
+    let plain = small_cluster(&machine);
+    let start = |more: &[&str], jar: &Path| {
+        let words = texts(&plain, more);
+        let program = ["-jc", "examples.Arguments", path(jar), path(&file), "staged"];
+        machine.flink_k8s(&texts_and(
+            &texts_and(&["application", "start"], &words),
+            &program,
+        ))
+    };
+    for jar in [&small, &large] {
+        let ended = start(&["--on-finish=delete"], jar);
+        let said = said(&ended);
+        assert!(
+            ended.status.success() && said.contains("is staged in the cluster"),
+            "{said}"
+        );
+        assert_eq!(from_base64(fs::read_to_string(&file).unwrap().trim()), b"staged");
+        fs::remove_file(&file).unwrap();
+        machine
+            .eventually("the jar has gone with the cluster", async || {
+                let left = machine.kubectl(&["get", "configmaps", "-l", "app=e2e", "-o", "name"]);
+                left.trim().is_empty().then_some(())
+            })
+            .await;
+    }
+    // Nobody joins parts there, and a jar of one part needs nobody.
+    let refused = start(&[own_resource_manager, "--detached"], &large);
+    assert!(
+        said(&refused).contains("only up to 900 KiB with"),
+        "{}",
+        said(&refused)
+    );
+    let started = start(&[own_resource_manager, "--detached"], &small);
+    assert!(started.status.success(), "{}", said(&started));
+    machine
+        .eventually("the program has run in a stock image", async || {
+            let seen = fs::read_to_string(&file).ok()?;
+            (from_base64(seen.trim()) == b"staged").then_some(())
+        })
+        .await;
+    machine.must(&["application", "stop", "e2e", "--ignore-not-found"]);
+    machine.end();
 }

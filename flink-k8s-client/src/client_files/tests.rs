@@ -209,3 +209,43 @@ fn directories_come_from_the_environment_in_flinks_order() {
     assert_eq!(of_home.hadoop_directory, Some(PathBuf::from("/hadoop")));
     assert_eq!(from(&[("FLINK_HOME", "/nowhere")]), ClientEnvironment::new());
 }
+
+#[tokio::test]
+async fn the_jar_of_an_application_is_read_where_it_is_a_file_of_this_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let jar = directory.path().join("my job.jar");
+    std::fs::write(&jar, "PK").unwrap();
+    let read = async |address: &str| {
+        let mut configuration = FlinkConfiguration::new();
+        configuration.set_list("pipeline.jars", &[address.to_owned()], Origin::CommandLine);
+        ClientEnvironment::new().read_job_jar(&configuration).await
+    };
+    let jar = jar.to_str().unwrap();
+    for address in [jar.to_owned(), format!("file://{jar}"), format!("file:{jar}")] {
+        let file = read(&address).await.unwrap().unwrap();
+        assert_eq!(
+            (file.name.as_str(), file.content.as_slice()),
+            ("my job.jar", &b"PK"[..])
+        );
+    }
+    for address in [
+        "local:///opt/flink/usrlib/job.jar",
+        "https://files/job.jar",
+        "s3://bucket/job.jar",
+        "",
+    ] {
+        assert_eq!(read(address).await.unwrap(), None, "{address}");
+    }
+    let refusal = read("target/missing.jar").await.unwrap_err().to_string();
+    assert_eq!(
+        refusal,
+        "cannot read target/missing.jar on this machine; the address of a jar in the image begins with local://"
+    );
+    let large = directory.path().join("large.jar");
+    std::fs::File::create(&large).unwrap().set_len(33 << 20).unwrap();
+    let refusal = read(large.to_str().unwrap()).await.unwrap_err().to_string();
+    assert!(
+        refusal.contains("has 33 MiB") && refusal.contains("up to 32 MiB"),
+        "{refusal}"
+    );
+}

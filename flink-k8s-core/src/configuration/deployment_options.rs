@@ -16,6 +16,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &SAVEPOINT_IGNORE_UNCLAIMED_STATE,
     &SAVEPOINT_CLAIM_MODE,
     &USER_ARTIFACTS_BASE_DIR,
+    &RAW_HTTP_ENABLED,
     &PIPELINE_JARS,
     &APPLICATION_MAIN_CLASS,
     &APPLICATION_ARGUMENTS,
@@ -112,6 +113,13 @@ pub const USER_ARTIFACTS_BASE_DIR: ConfigOption<String> = ConfigOption::new(
     "user.artifacts.base-dir",
     "/opt/flink/artifacts",
     "Where the JobManager's volume for fetched artifacts is mounted.",
+);
+
+/// `user.artifacts.raw-http-enabled`: Whether jars may be fetched over plain HTTP.
+pub const RAW_HTTP_ENABLED: ConfigOption<bool> = ConfigOption::new(
+    "user.artifacts.raw-http-enabled",
+    "false",
+    "Whether jars may be fetched over plain HTTP.",
 );
 
 /// `pipeline.jars`: Jar of an application cluster, opened in the JobManager's pod; a list of at most one.

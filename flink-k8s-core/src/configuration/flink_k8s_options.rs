@@ -37,6 +37,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &RESOURCE_MANAGER_CPU_LIMIT_FACTOR,
     &RESOURCE_MANAGER_MEMORY,
     &ON_FINISH,
+    &STAGED_JAR_DIGEST,
 ];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
@@ -142,6 +143,12 @@ pub const ON_FINISH: ConfigOption<OnFinish> = ConfigOption::new(
     "flink-k8s.application.on-finish",
     "delete",
     "What happens to an application cluster when its job has ended: keep, keep-for DURATION or delete.",
+);
+
+/// `flink-k8s.application.staged-jar-sha256`: SHA-256 of the job's jar, which is staged in parts; set when the cluster is deployed.
+pub const STAGED_JAR_DIGEST: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "flink-k8s.application.staged-jar-sha256",
+    "SHA-256 of the job's jar, which is staged in parts; set when the cluster is deployed.",
 );
 
 /// `flink-k8s.demand-source`: How our resource manager learns how many TaskManagers are needed: from a native JobManager, or through REST from a standalone one.

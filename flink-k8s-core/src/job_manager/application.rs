@@ -1,6 +1,7 @@
 //! The objects of an application cluster: one JobManager that runs one program and ends with it.
 
 mod life_cycle;
+mod staged_jar;
 
 use k8s_openapi::api::apps::v1::Deployment;
 
@@ -8,14 +9,21 @@ use super::{DEPLOYED, JobManagerSpecification};
 use crate::application_outcome::JOB_ID_ANNOTATION;
 use crate::cluster_descriptor::ClusterSpecification;
 use crate::configuration::flink_k8s_options::{self, ResourceManagerKind};
-use crate::configuration::{FlinkConfiguration, InvalidOptionValue, deployment_options, kubernetes_options};
+use crate::configuration::{
+    FlinkConfiguration, InvalidOptionValue, Origin, deployment_options, kubernetes_options,
+};
 use crate::decorators::MAIN_CONTAINER;
 use crate::flink_version::FlinkVersion;
-use crate::parameters::InvalidSpecification;
+use crate::parameters::{InvalidSpecification, cluster_id};
+
+pub use staged_jar::{LARGEST_STAGED_JAR, STAGED_JAR_DIRECTORY};
+
+pub(super) use staged_jar::StagedJar;
 
 /// Main class of an application cluster's JobManager.
 pub const APPLICATION_ENTRYPOINT_CLASS: &str =
     "org.apache.flink.kubernetes.entrypoint.KubernetesApplicationClusterEntrypoint";
+const STAGED: Origin = Origin::Derived("the jar is staged in the cluster");
 /// Value of `execution.target` of application clusters.
 pub const APPLICATION_TARGET: &str = "kubernetes-application";
 
@@ -89,7 +97,8 @@ impl ApplicationConfiguration {
 
 impl JobManagerSpecification {
     /// The objects of an application cluster. The jar of `pipeline.jars` is opened in the pod: `local://` is
-    /// a file of the image, other addresses are fetched by the JobManager.
+    /// a file of the image, other addresses are fetched by the JobManager. [`ClientFiles::job_jar`] takes its place, and is
+    /// staged in ConfigMaps.
     ///
     /// # Errors
     ///
@@ -99,8 +108,16 @@ impl JobManagerSpecification {
         application: &ApplicationConfiguration,
     ) -> Result<Self, InvalidSpecification> {
         let mut configuration = specification.configuration.clone();
-        check_jars(&configuration, application)?;
         let is_ours = configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
+        let cluster_id = cluster_id(&configuration)?;
+        let staged = match &specification.files.job_jar {
+            Some(file) => Some(StagedJar::new(&cluster_id, file, is_ours)?),
+            None => None,
+        };
+        if let Some(staged) = &staged {
+            name_staged(&mut configuration, staged)?;
+        }
+        check_jars(&configuration, application)?;
         if is_ours {
             life_cycle::set(&mut configuration)?;
         }
@@ -119,13 +136,32 @@ impl JobManagerSpecification {
             let key = deployment_options::APPLICATION_ARGUMENTS.key;
             configuration.set_list(key, &application.arguments, DEPLOYED);
         }
-        let mut built = Self::build(configuration, APPLICATION_TARGET, &specification.files)?;
+        let mut built = Self::build(
+            configuration,
+            APPLICATION_TARGET,
+            &specification.files,
+            staged.as_ref(),
+        )?;
         if is_ours && let Some(job_id) = built.configuration.find(&deployment_options::FIXED_JOB_ID)? {
             let annotations = built.deployment.metadata.annotations.get_or_insert_default();
             annotations.insert(JOB_ID_ANNOTATION.to_owned(), job_id);
         }
         Ok(built)
     }
+}
+
+/// Tells Flink where it finds a staged jar, and our entrypoint what it has to join.
+fn name_staged(
+    configuration: &mut FlinkConfiguration,
+    staged: &StagedJar<'_>,
+) -> Result<(), InvalidSpecification> {
+    let joined_in = configuration.get(&deployment_options::USER_ARTIFACTS_BASE_DIR)?;
+    let key = deployment_options::PIPELINE_JARS.key;
+    configuration.set_list(key, &[staged.address(&joined_in)], STAGED);
+    if let Some(digest) = staged.digest_of_parts() {
+        configuration.set(flink_k8s_options::STAGED_JAR_DIGEST.key, digest, STAGED);
+    }
+    Ok(())
 }
 
 /// Whether this is the Deployment of an application cluster, whoever made it: its main container runs our program for
@@ -169,6 +205,15 @@ fn check_jars(
     let key = option.key;
     match jars.as_slice() {
         [] if may_be_missing => Ok(()),
+        [jar]
+            if jar.starts_with("http://") && !configuration.get(&deployment_options::RAW_HTTP_ENABLED)? =>
+        {
+            Err(InvalidSpecification::PlainHttp {
+                key,
+                jar: jar.clone(),
+                needed: deployment_options::RAW_HTTP_ENABLED.key,
+            })
+        }
         [jar] if is_address(jar) && !(jar.is_empty() && may_be_missing) => Ok(()),
         [jar] => Err(InvalidSpecification::JarAddress {
             key,
@@ -234,6 +279,19 @@ mod tests {
         assert!(check("1.20", Some(""), &java).is_err());
         let python = java.with_arguments(["-py".to_owned(), "job.py".to_owned()]);
         assert_eq!(check("1.20", None, &python), Ok(()));
+    }
+
+    #[test]
+    fn plain_http_needs_consent() {
+        let java = ApplicationConfiguration::new();
+        let refusal = check("2.1", Some("http://files/job.jar"), &java).unwrap_err();
+        assert!(
+            refusal.contains("user.artifacts.raw-http-enabled=true"),
+            "{refusal}"
+        );
+        for jar in ["https://files/job.jar", "s3://bucket/job.jar"] {
+            assert_eq!(check("2.1", Some(jar), &java), Ok(()));
+        }
     }
 
     #[test]

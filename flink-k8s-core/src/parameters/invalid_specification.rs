@@ -137,6 +137,36 @@ pub enum InvalidSpecification {
         /// The address as written.
         jar: String,
     },
+    /// A jar on the user's machine is too large to be staged in the cluster.
+    #[error(
+        "{name} has {} KiB, but a jar of this machine is staged in the cluster only up to {} KiB{why}; put it into the image, \
+         or where the JobManager can fetch it from",
+        size.div_ceil(1024),
+        limit / 1024,
+        why = if *is_joined { "" } else { " with flink-k8s.resource-manager=flink" }
+    )]
+    JarTooLarge {
+        /// Its file name.
+        name: String,
+        /// Its size in bytes.
+        size: usize,
+        /// The largest size in bytes.
+        limit: usize,
+        /// Whether our entrypoint joins parts.
+        is_joined: bool,
+    },
+    /// Flink fetches a jar without encryption only if it is told to.
+    #[error(
+        "option {key} is {jar:?}, which Flink fetches only with {needed}=true, because nobody can tell what arrives over plain HTTP"
+    )]
+    PlainHttp {
+        /// The option.
+        key: &'static str,
+        /// The address.
+        jar: String,
+        /// The option that allows it.
+        needed: &'static str,
+    },
     /// Two options say when an application cluster ends.
     #[error("options {ours} and {flinks} both say when the cluster ends; set only one of them")]
     TwoEnds {
@@ -218,12 +248,14 @@ impl InvalidSpecification {
             | Self::HalfOfKerberosLogin { set: key, .. }
             | Self::NotOneJar { key, .. }
             | Self::JarAddress { key, .. }
+            | Self::PlainHttp { key, .. }
             | Self::Unquotable { key, .. }
             | Self::JobId { key, .. }
             | Self::PodTemplate { key, .. } => Some(key),
             Self::Memory { .. }
             | Self::WorkerSize { .. }
             | Self::TwoEnds { .. }
+            | Self::JarTooLarge { .. }
             | Self::ConfigurationFile(_)
             | Self::RestDemand { .. }
             | Self::OwnerNotStored { .. } => None,
