@@ -81,21 +81,11 @@ pub const JOB_RESULT_STORE_DELETE_ON_COMMIT: ConfigOption<bool> = ConfigOption::
     "true",
     "Whether the result of a job is forgotten as soon as the job's data is cleared away.",
 );
-/// `job-result-store.storage-path`
-pub const JOB_RESULT_STORE_PATH: OptionalConfigOption<String> = OptionalConfigOption::new(
-    "job-result-store.storage-path",
-    "Directory for the results of jobs that ended, by default in the storage directory.",
-);
 /// `application-result-store.delete-on-commit`
 pub const APPLICATION_RESULT_STORE_DELETE_ON_COMMIT: ConfigOption<bool> = ConfigOption::new(
     "application-result-store.delete-on-commit",
     "true",
     "As job-result-store.delete-on-commit, for applications; since 2.3.",
-);
-/// `application-result-store.storage-path`
-pub const APPLICATION_RESULT_STORE_PATH: OptionalConfigOption<String> = OptionalConfigOption::new(
-    "application-result-store.storage-path",
-    "As job-result-store.storage-path, for applications; since 2.3.",
 );
 
 /// Every option of this section.
@@ -111,9 +101,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &RETRY_PERIOD,
     &ZOOKEEPER_QUORUM,
     &JOB_RESULT_STORE_DELETE_ON_COMMIT,
-    &JOB_RESULT_STORE_PATH,
     &APPLICATION_RESULT_STORE_DELETE_ON_COMMIT,
-    &APPLICATION_RESULT_STORE_PATH,
 ];
 
 /// Who elects the leader and keeps the pointers to recovery data.

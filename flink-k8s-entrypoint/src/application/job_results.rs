@@ -11,9 +11,9 @@ use std::time::Duration;
 use flink_k8s_client::rest_client::JobState;
 use flink_k8s_core::configuration::flink_k8s_options::FLINK_VERSION;
 use flink_k8s_core::configuration::high_availability_options::{
-    APPLICATION_RESULT_STORE_DELETE_ON_COMMIT, APPLICATION_RESULT_STORE_PATH, HIGH_AVAILABILITY_CLUSTER_ID,
-    HIGH_AVAILABILITY_STORAGE_DIR, HIGH_AVAILABILITY_TYPE, JOB_RESULT_STORE_DELETE_ON_COMMIT,
-    JOB_RESULT_STORE_PATH,
+    APPLICATION_RESULT_STORE_DELETE_ON_COMMIT, APPLICATION_RESULT_STORE_STORAGE_PATH,
+    HIGH_AVAILABILITY_CLUSTER_ID, HIGH_AVAILABILITY_STORAGE_DIR, HIGH_AVAILABILITY_TYPE,
+    JOB_RESULT_STORE_DELETE_ON_COMMIT, JOB_RESULT_STORE_STORAGE_PATH,
 };
 use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue};
 use flink_k8s_core::flink_version::FlinkVersion;
@@ -45,21 +45,21 @@ pub(crate) fn settings(
         settings.push((path.to_owned(), format!("{storage}/{kind}/{cluster}/{uid}")));
     };
     let is_chosen = configuration.is_configured(&JOB_RESULT_STORE_DELETE_ON_COMMIT)
-        || configuration.is_configured(&JOB_RESULT_STORE_PATH);
+        || configuration.is_configured(&JOB_RESULT_STORE_STORAGE_PATH);
     if !is_chosen {
         keep(
             "job-result-store",
             JOB_RESULT_STORE_DELETE_ON_COMMIT.key,
-            JOB_RESULT_STORE_PATH.key,
+            JOB_RESULT_STORE_STORAGE_PATH.key,
         );
     }
     let is_chosen = configuration.is_configured(&APPLICATION_RESULT_STORE_DELETE_ON_COMMIT)
-        || configuration.is_configured(&APPLICATION_RESULT_STORE_PATH);
+        || configuration.is_configured(&APPLICATION_RESULT_STORE_STORAGE_PATH);
     if !is_chosen && configuration.get(&FLINK_VERSION)? >= FlinkVersion::V2_3 {
         keep(
             "application-result-store",
             APPLICATION_RESULT_STORE_DELETE_ON_COMMIT.key,
-            APPLICATION_RESULT_STORE_PATH.key,
+            APPLICATION_RESULT_STORE_STORAGE_PATH.key,
         );
     }
     Ok(settings)
@@ -77,7 +77,7 @@ impl JobResults {
     pub(crate) fn read(configuration: &FlinkConfiguration) -> Result<Option<Self>, InvalidOptionValue> {
         let is_kept = configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active()
             && !configuration.get(&JOB_RESULT_STORE_DELETE_ON_COMMIT)?;
-        let path = configuration.find(&JOB_RESULT_STORE_PATH)?;
+        let path = configuration.find(&JOB_RESULT_STORE_STORAGE_PATH)?;
         Ok(path.filter(|_| is_kept).map(|path| Self {
             path,
             patience: PATIENCE,
