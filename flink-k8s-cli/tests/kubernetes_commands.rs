@@ -12,6 +12,8 @@ mod attaching;
 mod conversation;
 #[path = "kubernetes_commands/deploying.rs"]
 mod deploying;
+#[path = "kubernetes_commands/exposure.rs"]
+mod exposure;
 #[path = "kubernetes_commands/interruptions.rs"]
 mod interruptions;
 #[path = "kubernetes_commands/logs.rs"]

@@ -286,6 +286,20 @@ impl KubeClient for KubeRsClient {
             AccompanyingObject::Secret(secret) => {
                 self.create_owned(ObjectKind::Secret, secret.as_ref()).await
             }
+            AccompanyingObject::Ingress(ingress) => {
+                self.create_owned(ObjectKind::Ingress, ingress.as_ref()).await
+            }
+            AccompanyingObject::HttpRoute(route) => {
+                self.create_owned(ObjectKind::HttpRoute, route.as_ref()).await
+            }
+            AccompanyingObject::NetworkPolicy(policy) => {
+                self.create_owned(ObjectKind::NetworkPolicy, policy.as_ref())
+                    .await
+            }
+            AccompanyingObject::PodDisruptionBudget(budget) => {
+                self.create_owned(ObjectKind::PodDisruptionBudget, budget.as_ref())
+                    .await
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub mod common_options;
 mod configuration_file;
 pub mod deployment_options;
 mod duration_value;
+pub mod exposure_options;
 pub mod flink_k8s_options;
 pub mod high_availability_options;
 pub mod kubernetes_options;
@@ -20,6 +21,7 @@ mod origin;
 pub mod resource_manager_options;
 pub mod rest_client_options;
 mod rest_url;
+pub mod scheduling_options;
 mod value_form;
 mod yaml;
 

@@ -10,6 +10,7 @@ pub(crate) mod env_secrets;
 pub(crate) mod external_service;
 pub(crate) mod flink_conf_mount;
 pub(crate) mod hadoop_conf_mount;
+pub(crate) mod ingress;
 pub(crate) mod init_job_manager;
 mod init_pod;
 pub(crate) mod init_resource_manager;
@@ -20,6 +21,7 @@ pub(crate) mod mount_secrets;
 pub(crate) mod persistent_volume_claim_mount;
 pub(crate) mod pod_template;
 pub(crate) mod pod_template_mount;
+pub(crate) mod protection;
 
 use std::collections::BTreeMap;
 

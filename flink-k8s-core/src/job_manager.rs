@@ -15,8 +15,8 @@ use crate::configuration::{
 };
 use crate::decorators::{
     FlinkPod, command_job_manager, env_secrets, external_service, flink_conf_mount, hadoop_conf_mount,
-    init_job_manager, internal_service, kerberos_mount, mount_secrets, persistent_volume_claim_mount,
-    pod_template, pod_template_mount,
+    ingress, init_job_manager, internal_service, kerberos_mount, mount_secrets,
+    persistent_volume_claim_mount, pod_template, pod_template_mount, protection,
 };
 use crate::high_availability::check_high_availability;
 use crate::kube_client::AccompanyingObject;
@@ -109,7 +109,7 @@ impl JobManagerSpecification {
         })?;
         let mut objects = self.accompanying.clone();
         for object in &mut objects {
-            metadata_mut(object).owner_references = Some(vec![reference.clone()]);
+            object.metadata_mut().owner_references = Some(vec![reference.clone()]);
         }
         Ok(objects)
     }
@@ -156,6 +156,7 @@ impl JobManagerSpecification {
                         .flat_map(StagedJar::config_maps)
                         .map(config_map),
                 )
+                .chain(exposure(&parameters))
                 .collect(),
             configuration,
         })
@@ -335,12 +336,16 @@ fn config_map(config_map: k8s_openapi::api::core::v1::ConfigMap) -> Accompanying
     AccompanyingObject::ConfigMap(Box::new(config_map))
 }
 
-fn metadata_mut(object: &mut AccompanyingObject) -> &mut ObjectMeta {
-    match object {
-        AccompanyingObject::Service(service) => &mut service.metadata,
-        AccompanyingObject::ConfigMap(config_map) => &mut config_map.metadata,
-        AccompanyingObject::Secret(secret) => &mut secret.metadata,
-    }
+/// What opens the cluster to others or protects it, as far as that is asked for.
+fn exposure(parameters: &JobManagerParameters) -> Vec<AccompanyingObject> {
+    let ingress = ingress::ingress(parameters).map(|it| AccompanyingObject::Ingress(Box::new(it)));
+    let route = ingress::route(parameters).map(|it| AccompanyingObject::HttpRoute(Box::new(it)));
+    let policies = protection::network_policies(parameters).into_iter();
+    let policies = policies.map(|it| AccompanyingObject::NetworkPolicy(Box::new(it)));
+    let budgets = protection::disruption_budgets(parameters).into_iter();
+    let budgets = budgets.map(|it| AccompanyingObject::PodDisruptionBudget(Box::new(it)));
+    let leads_in = ingress.into_iter().chain(route);
+    leads_in.chain(policies).chain(budgets).collect()
 }
 
 #[cfg(test)]

@@ -11,8 +11,12 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_id::ClusterId;
+use crate::http_route::HttpRoute;
 use crate::namespace::Namespace;
 use crate::pod_name::PodName;
 
@@ -455,6 +459,71 @@ pub enum AccompanyingObject {
     ConfigMap(Box<ConfigMap>),
     /// A Kerberos keytab.
     Secret(Box<Secret>),
+    /// Leads to the REST service from outside.
+    Ingress(Box<Ingress>),
+    /// The same, of the Gateway API.
+    HttpRoute(Box<HttpRoute>),
+    /// Who may reach the cluster's pods.
+    NetworkPolicy(Box<NetworkPolicy>),
+    /// How many of the cluster's pods may be evicted.
+    PodDisruptionBudget(Box<PodDisruptionBudget>),
+}
+
+impl AccompanyingObject {
+    /// What it is.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Service(_) => ObjectKind::Service,
+            Self::ConfigMap(_) => ObjectKind::ConfigMap,
+            Self::Secret(_) => ObjectKind::Secret,
+            Self::Ingress(_) => ObjectKind::Ingress,
+            Self::HttpRoute(_) => ObjectKind::HttpRoute,
+            Self::NetworkPolicy(_) => ObjectKind::NetworkPolicy,
+            Self::PodDisruptionBudget(_) => ObjectKind::PodDisruptionBudget,
+        }
+    }
+
+    /// Its name, labels and owners.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Service(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::Ingress(object) => &object.metadata,
+            Self::HttpRoute(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
+            Self::PodDisruptionBudget(object) => &object.metadata,
+        }
+    }
+
+    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Service(object) => &mut object.metadata,
+            Self::ConfigMap(object) => &mut object.metadata,
+            Self::Secret(object) => &mut object.metadata,
+            Self::Ingress(object) => &mut object.metadata,
+            Self::HttpRoute(object) => &mut object.metadata,
+            Self::NetworkPolicy(object) => &mut object.metadata,
+            Self::PodDisruptionBudget(object) => &mut object.metadata,
+        }
+    }
+
+    /// All of it as data.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written as JSON, which no object of ours does.
+    pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+        match self {
+            Self::Service(object) => serde_json::to_value(object),
+            Self::ConfigMap(object) => serde_json::to_value(object),
+            Self::Secret(object) => serde_json::to_value(object),
+            Self::Ingress(object) => serde_json::to_value(object),
+            Self::HttpRoute(object) => serde_json::to_value(object),
+            Self::NetworkPolicy(object) => serde_json::to_value(object),
+            Self::PodDisruptionBudget(object) => serde_json::to_value(object),
+        }
+    }
 }
 
 /// The kinds of objects that belong to clusters.
@@ -483,6 +552,14 @@ pub enum ObjectKind {
     Role,
     /// `rbac.authorization.k8s.io/v1` `RoleBinding`.
     RoleBinding,
+    /// `networking.k8s.io/v1` Ingress.
+    Ingress,
+    /// `gateway.networking.k8s.io/v1` `HTTPRoute`.
+    HttpRoute,
+    /// `networking.k8s.io/v1` `NetworkPolicy`.
+    NetworkPolicy,
+    /// `policy/v1` `PodDisruptionBudget`.
+    PodDisruptionBudget,
 }
 
 impl ObjectKind {
@@ -500,6 +577,10 @@ impl ObjectKind {
             Self::ServiceAccount => "ServiceAccount",
             Self::Role => "Role",
             Self::RoleBinding => "RoleBinding",
+            Self::Ingress => "Ingress",
+            Self::HttpRoute => "HTTPRoute",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
         }
     }
 }

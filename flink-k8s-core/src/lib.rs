@@ -13,6 +13,7 @@ pub mod decorators;
 pub mod flink_version;
 pub mod garbage;
 pub mod high_availability;
+pub mod http_route;
 pub mod job_id;
 pub mod job_manager;
 pub mod kube_client;

@@ -123,10 +123,13 @@ impl ManifestObject {
         objects: &[AccompanyingObject],
         namespace: &Namespace,
     ) -> Result<Vec<Self>, WriteManifestError> {
-        let written = objects.iter().map(|object| match object {
-            AccompanyingObject::ConfigMap(object) => Self::new(ObjectKind::ConfigMap, object, namespace),
-            AccompanyingObject::Secret(object) => Self::new(ObjectKind::Secret, object, namespace),
-            AccompanyingObject::Service(object) => Self::new(ObjectKind::Service, object, namespace),
+        let written = objects.iter().map(|object| {
+            let failed = |source: serde_json::Error| WriteManifestError {
+                kind: object.kind(),
+                name: object.metadata().name.clone().unwrap_or_default(),
+                source: source.into(),
+            };
+            Self::new(object.kind(), &object.to_value().map_err(failed)?, namespace)
         });
         written.collect()
     }

@@ -1,5 +1,6 @@
 //! Validated settings: what the options of a cluster mean, before any object is built from them.
 
+pub(crate) mod exposure;
 mod invalid_specification;
 pub mod job_manager;
 mod kubernetes_values;

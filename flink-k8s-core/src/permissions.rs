@@ -13,6 +13,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::configuration::exposure_options::{
+    GATEWAY_PARENTS, INGRESS_HOST, JOB_MANAGER_MAX_UNAVAILABLE, NETWORK_POLICY_ENABLED,
+    TASK_MANAGER_MIN_AVAILABLE,
+};
 use crate::configuration::flink_k8s_options::{
     DEMAND_SOURCE, DemandSourceKind, MAX_REPLACEMENTS, RESOURCE_MANAGER, ResourceManagerKind, WARM_SPARES,
     elects_leader_beside_job_managers,
@@ -169,6 +173,51 @@ impl UserTask {
 pub fn of_user(tasks: impl IntoIterator<Item = UserTask>) -> BTreeSet<Permission> {
     let permissions = tasks.into_iter().flat_map(UserTask::permissions);
     permissions.copied().collect()
+}
+
+/// What a user needs besides to start a cluster with this configuration: for the objects that open it to others or
+/// protect it, which are made only where they are asked for.
+///
+/// ```
+/// # use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
+/// # use flink_k8s_core::permissions::{Permission, of_exposure};
+/// let mut configuration = FlinkConfiguration::new();
+/// assert!(of_exposure(&configuration)?.is_empty());
+/// configuration.set("flink-k8s.ingress.host", "orders.example", Origin::CommandLine);
+/// assert!(of_exposure(&configuration)?.contains(&Permission::new("create", "networking.k8s.io", "ingresses")));
+/// # Ok::<(), flink_k8s_core::configuration::InvalidOptionValue>(())
+/// ```
+///
+/// # Errors
+///
+/// When the value of an option cannot be read.
+pub fn of_exposure(configuration: &FlinkConfiguration) -> Result<BTreeSet<Permission>, InvalidOptionValue> {
+    let has_budget = configuration.find(&JOB_MANAGER_MAX_UNAVAILABLE)?.is_some()
+        || configuration.find(&TASK_MANAGER_MIN_AVAILABLE)?.is_some();
+    let wanted = [
+        (
+            configuration.find(&INGRESS_HOST)?.is_some(),
+            "networking.k8s.io",
+            "ingresses",
+        ),
+        (
+            configuration.find(&GATEWAY_PARENTS)?.is_some(),
+            "gateway.networking.k8s.io",
+            "httproutes",
+        ),
+        (
+            configuration.get(&NETWORK_POLICY_ENABLED)?,
+            "networking.k8s.io",
+            "networkpolicies",
+        ),
+        (has_budget, "policy", "poddisruptionbudgets"),
+    ];
+    let wanted = wanted.into_iter().filter(|(is_wanted, ..)| *is_wanted);
+    Ok(wanted
+        .flat_map(|(_, group, resource)| {
+            ["get", "list", "create"].map(|verb| Permission::new(verb, group, resource))
+        })
+        .collect())
 }
 
 /// What the JobManager of a cluster with this configuration needs: its resource manager, ours or Flink's,

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use flink_k8s_core::cluster_descriptor::{ClientFiles, ClusterSpecification};
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
 use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
-use flink_k8s_core::kube_client::AccompanyingObject;
 use flink_k8s_core::memory::{
     LegacyHeapMeaning, TaskExecutorResources, WorkerResourceSpec, map_legacy_heap_size,
 };
@@ -103,11 +102,7 @@ fn application(request: &Value, version: &str) -> Result<Value, InvalidSpecifica
 }
 
 fn objects(built: JobManagerSpecification) -> Value {
-    let accompanying = built.accompanying.iter().map(|object| match object {
-        AccompanyingObject::Service(service) => serde_json::to_value(service).unwrap(),
-        AccompanyingObject::ConfigMap(config_map) => serde_json::to_value(config_map).unwrap(),
-        AccompanyingObject::Secret(secret) => serde_json::to_value(secret).unwrap(),
-    });
+    let accompanying = built.accompanying.iter().map(|object| object.to_value().unwrap());
     let deployment = serde_json::to_value(built.deployment).unwrap();
     std::iter::once(deployment).chain(accompanying).collect()
 }

@@ -12,7 +12,6 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
 use flink_k8s_core::configuration::{FlinkConfiguration, deployment_options};
 use flink_k8s_core::job_manager::JobManagerSpecification;
-use flink_k8s_core::permissions::UserTask;
 
 use super::replace::OnDifference;
 use super::{application_upgrade, interrupted, permissions, render, replace, run, session_start};
@@ -87,7 +86,7 @@ pub(super) async fn start(
     }
     session_start::name_the_cluster(printer, &mut configuration)?;
     let connection = Connection::with(environment, configuration).await?;
-    permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
+    permissions::before_start(printer, &connection.kube, &connection.configuration).await?;
     application_upgrade::refuse_during_upgrade(&connection, &connection.cluster_id(None)?).await?;
     let specification = effective_configuration::application_specification(
         printer,

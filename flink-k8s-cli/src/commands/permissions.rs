@@ -2,6 +2,11 @@
 
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
+use flink_k8s_core::configuration::FlinkConfiguration;
+use flink_k8s_core::configuration::common_options::REST_SSL_ENABLED;
+use flink_k8s_core::configuration::exposure_options::is_open_to_everybody;
+use flink_k8s_core::configuration::kubernetes_options::{REST_SERVICE_EXPOSED_TYPE, RestServiceExposure};
+use flink_k8s_core::configuration::rest_client_options::AUTHENTICATION_ENABLED;
 use flink_k8s_core::permissions::{self, Permission, UserTask};
 use serde_json::json;
 
@@ -18,7 +23,8 @@ const USER_ROLE: &str = "flink-k8s-user";
 /// Asks the API server for every right that the commands need, and prints a Role with those that miss.
 pub(crate) async fn preflight(printer: &Printer, arguments: PreflightArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.dynamic).await?;
-    let needed = permissions::of_user(UserTask::EVERYDAY);
+    let mut needed = permissions::of_user(UserTask::EVERYDAY);
+    needed.extend(permissions::of_exposure(&connection.configuration)?);
     let missing = connection
         .kube
         .missing_permissions(needed.iter().copied())
@@ -80,7 +86,8 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
             }
         }
         RbacSubject::User => {
-            let needed = permissions::of_user(UserTask::EVERYDAY);
+            let mut needed = permissions::of_user(UserTask::EVERYDAY);
+            needed.extend(permissions::of_exposure(&configuration)?);
             permissions::role_manifest(USER_ROLE, &namespace, &needed)
         }
     };
@@ -89,13 +96,29 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
     Ok(Outcome::Success)
 }
 
-/// Refuses a task for which the user lacks rights, with the Role that grants them, before anything is
-/// made. Where the API server does not say, the task goes on and finds out.
-pub(crate) async fn require(kube: &KubeRsClient, what: &str, tasks: &[UserTask]) -> anyhow::Result<()> {
-    require_all(kube, what, permissions::of_user(tasks.iter().copied())).await
+/// Before a cluster of this configuration is started: warns of what strangers will be able to do with it, and refuses
+/// to start it where the user lacks rights.
+pub(crate) async fn before_start(
+    printer: &Printer,
+    kube: &KubeRsClient,
+    configuration: &FlinkConfiguration,
+) -> anyhow::Result<()> {
+    if is_open_to_everybody(configuration)? {
+        printer.talk(format!(
+            "warning: {}={} gives the REST endpoint an address that may be reached from everywhere, and it asks nobody \
+             who they are: whoever reaches it can run programs in the cluster. {}=true with {}=true lets only those in \
+             who have a certificate; without an exposed type, commands reach the cluster through the API server",
+            REST_SERVICE_EXPOSED_TYPE.key, RestServiceExposure::LoadBalancer.service_type(),
+            REST_SSL_ENABLED.key, AUTHENTICATION_ENABLED.key,
+        ));
+    }
+    let mut needed = permissions::of_user([UserTask::Deploy]);
+    needed.extend(permissions::of_exposure(configuration)?);
+    require_all(kube, "start a cluster", needed).await
 }
 
-/// As [`require`], for these permissions.
+/// Refuses a task for which the user lacks rights, with the Role that grants them, before anything is
+/// made. Where the API server does not say, the task goes on and finds out.
 pub(crate) async fn require_all(
     kube: &KubeRsClient,
     what: &str,

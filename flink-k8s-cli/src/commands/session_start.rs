@@ -6,7 +6,6 @@ use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployOutcome, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
-use flink_k8s_core::permissions::UserTask;
 
 use super::replace::{self, OnDifference};
 use super::{dry_run, interrupted, permissions};
@@ -64,7 +63,7 @@ pub(crate) async fn deploy(
     on_difference: OnDifference,
 ) -> anyhow::Result<DeployedCluster> {
     name_the_cluster(printer, &mut connection.configuration)?;
-    permissions::require(&connection.kube, "start a cluster", &[UserTask::Deploy]).await?;
+    permissions::before_start(printer, &connection.kube, &connection.configuration).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;

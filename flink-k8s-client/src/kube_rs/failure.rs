@@ -48,6 +48,14 @@ pub(super) fn create_error(object: ObjectReference, error: CallError) -> CreateO
     }
 }
 
+/// No objects, where the API server does not know their kind: the Gateway API has to be installed.
+pub(super) fn nothing_of_unknown_kinds<K>(listed: Result<Vec<K>, CallError>) -> Result<Vec<K>, CallError> {
+    match listed {
+        Err(error) if error.code() == Some(404) => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
 pub(super) fn read_error(what: &str, namespace: &Namespace, error: CallError) -> ReadError {
     let (what, namespace) = (what.to_owned(), namespace.clone());
     match error {

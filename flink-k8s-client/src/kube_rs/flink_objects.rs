@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{DeleteError, FlinkObject, ObjectKind, ReadError, Version};
 use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::DeleteParams;
 use kube::core::Request;
 use serde::de::DeserializeOwned;
 
-use super::failure::read_error;
+use super::failure::{nothing_of_unknown_kinds, read_error};
 use super::{KubeRsClient, paged_list};
 
 /// Where objects are looked for.
@@ -73,15 +76,32 @@ impl KubeRsClient {
         labels: &BTreeMap<String, String>,
         place: Where,
     ) -> Result<Vec<FlinkObject>, ReadError> {
-        let (replica_sets, pods, services, config_maps, secrets, leases) = futures::try_join!(
+        let (replica_sets, pods, services, config_maps, secrets, leases, around) = futures::try_join!(
             self.readable_with::<ReplicaSet>(ObjectKind::ReplicaSet, labels, place),
             self.objects_with::<Pod>(ObjectKind::Pod, labels, place),
             self.objects_with::<Service>(ObjectKind::Service, labels, place),
             self.objects_with::<ConfigMap>(ObjectKind::ConfigMap, labels, place),
             self.readable_with::<Secret>(ObjectKind::Secret, labels, place),
             self.readable_with::<Lease>(ObjectKind::Lease, labels, place),
+            // Many calls at the same time make a large future.
+            Box::pin(self.objects_around(labels, place)),
         )?;
-        Ok([replica_sets, pods, services, config_maps, secrets, leases].concat())
+        Ok([replica_sets, pods, services, config_maps, secrets, leases, around].concat())
+    }
+
+    /// What opens clusters to others, or protects them.
+    async fn objects_around(
+        &self,
+        labels: &BTreeMap<String, String>,
+        place: Where,
+    ) -> Result<Vec<FlinkObject>, ReadError> {
+        let (ingresses, routes, policies, budgets) = futures::try_join!(
+            self.readable_with::<Ingress>(ObjectKind::Ingress, labels, place),
+            self.readable_with::<HttpRoute>(ObjectKind::HttpRoute, labels, place),
+            self.readable_with::<NetworkPolicy>(ObjectKind::NetworkPolicy, labels, place),
+            self.readable_with::<PodDisruptionBudget>(ObjectKind::PodDisruptionBudget, labels, place),
+        )?;
+        Ok([ingresses, routes, policies, budgets].concat())
     }
 
     /// Nothing where we may not look: the rights that suffice for a cluster do not include it.
@@ -114,6 +134,7 @@ impl KubeRsClient {
             Where::Everywhere => Request::new(K::url_path(&(), None)),
         };
         let listed = paged_list::list_all::<K>(&self.client, requests, &labels::selector(labels)).await;
+        let listed = nothing_of_unknown_kinds(listed);
         let listed = listed.map_err(|error| read_error(&format!("{kind}s"), &self.namespace, error))?;
         Ok(listed
             .iter()
@@ -133,6 +154,10 @@ impl KubeRsClient {
             ObjectKind::ConfigMap => self.delete_as::<ConfigMap>(object, version).await,
             ObjectKind::Secret => self.delete_as::<Secret>(object, version).await,
             ObjectKind::Lease => self.delete_as::<Lease>(object, version).await,
+            ObjectKind::Ingress => self.delete_as::<Ingress>(object, version).await,
+            ObjectKind::HttpRoute => self.delete_as::<HttpRoute>(object, version).await,
+            ObjectKind::NetworkPolicy => self.delete_as::<NetworkPolicy>(object, version).await,
+            ObjectKind::PodDisruptionBudget => self.delete_as::<PodDisruptionBudget>(object, version).await,
             other => Err(DeleteError::Api {
                 object: object.reference.clone(),
                 transient: false,

@@ -1,9 +1,12 @@
 //! Objects as data: ask the API server about them before they are created, and read those that run.
 
+use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{CreateObjectError, ObjectKind, ReadError};
 use flink_k8s_core::manifest::ManifestObject;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use serde::de::DeserializeOwned;
@@ -33,6 +36,10 @@ impl KubeRsClient {
             ObjectKind::ServiceAccount => self.try_create_as::<ServiceAccount>(object).await,
             ObjectKind::Role => self.try_create_as::<Role>(object).await,
             ObjectKind::RoleBinding => self.try_create_as::<RoleBinding>(object).await,
+            ObjectKind::Ingress => self.try_create_as::<Ingress>(object).await,
+            ObjectKind::HttpRoute => self.try_create_as::<HttpRoute>(object).await,
+            ObjectKind::NetworkPolicy => self.try_create_as::<NetworkPolicy>(object).await,
+            ObjectKind::PodDisruptionBudget => self.try_create_as::<PodDisruptionBudget>(object).await,
             _ => self.try_create_as::<Deployment>(object).await,
         };
         tried.map_err(|error| create_error(self.reference(object.kind, &object.name), error))
@@ -60,6 +67,10 @@ impl KubeRsClient {
             ObjectKind::ServiceAccount => self.read_as::<ServiceAccount>(name).await,
             ObjectKind::Role => self.read_as::<Role>(name).await,
             ObjectKind::RoleBinding => self.read_as::<RoleBinding>(name).await,
+            ObjectKind::Ingress => self.read_as::<Ingress>(name).await,
+            ObjectKind::HttpRoute => self.read_as::<HttpRoute>(name).await,
+            ObjectKind::NetworkPolicy => self.read_as::<NetworkPolicy>(name).await,
+            ObjectKind::PodDisruptionBudget => self.read_as::<PodDisruptionBudget>(name).await,
             ObjectKind::ReplicaSet => self.read_as::<ReplicaSet>(name).await,
             _ => self.read_as::<Deployment>(name).await,
         };

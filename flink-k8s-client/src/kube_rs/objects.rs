@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{ObjectKind, ObjectReference, ReadError};
 use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde::de::DeserializeOwned;
 
 use super::KubeRsClient;
 use super::call::CallError;
-use super::failure::read_error;
+use super::failure::{nothing_of_unknown_kinds, read_error};
 
 impl KubeRsClient {
     /// What carries the labels of the cluster, and what has one of its names: an object of somebody else
@@ -31,15 +34,37 @@ impl KubeRsClient {
         ];
         let deployment = [cluster_id.deployment_name().to_owned()];
         let secret = [format!("kerberos-keytab-{id}")];
-        let (deployments, replica_sets, pods, services, config_maps, secrets) = futures::try_join!(
+        let (deployments, replica_sets, pods, services, config_maps, secrets, around) = futures::try_join!(
             self.all_of::<Deployment>(ObjectKind::Deployment, &selector, &deployment),
             self.readable_of::<ReplicaSet>(ObjectKind::ReplicaSet, &selector, &[]),
             self.all_of::<Pod>(ObjectKind::Pod, &selector, &[]),
             self.all_of::<Service>(ObjectKind::Service, &selector, &services),
             self.all_of::<ConfigMap>(ObjectKind::ConfigMap, &selector, &config_maps),
             self.readable_of::<Secret>(ObjectKind::Secret, "", &secret),
+            // Many calls at the same time make a large future.
+            Box::pin(self.around_of(&selector)),
         )?;
-        Ok([deployments, replica_sets, pods, services, config_maps, secrets].concat())
+        Ok([
+            deployments,
+            replica_sets,
+            pods,
+            services,
+            config_maps,
+            secrets,
+            around,
+        ]
+        .concat())
+    }
+
+    /// What opens the cluster to others, or protects it.
+    async fn around_of(&self, selector: &str) -> Result<Vec<ObjectReference>, ReadError> {
+        let (ingresses, routes, policies, budgets) = futures::try_join!(
+            self.readable_of::<Ingress>(ObjectKind::Ingress, selector, &[]),
+            self.readable_of::<HttpRoute>(ObjectKind::HttpRoute, selector, &[]),
+            self.readable_of::<NetworkPolicy>(ObjectKind::NetworkPolicy, selector, &[]),
+            self.readable_of::<PodDisruptionBudget>(ObjectKind::PodDisruptionBudget, selector, &[]),
+        )?;
+        Ok([ingresses, routes, policies, budgets].concat())
     }
 
     /// As [`KubeRsClient::all_of`]; nothing where we may not look. Who may not read such objects did not
@@ -83,7 +108,7 @@ impl KubeRsClient {
     {
         let mut found = BTreeSet::new();
         if !selector.is_empty() {
-            let listed = self.list::<K>(selector).await?;
+            let listed = nothing_of_unknown_kinds(self.list::<K>(selector).await)?;
             found.extend(listed.iter().filter_map(|object| object.meta().name.clone()));
         }
         for name in names {

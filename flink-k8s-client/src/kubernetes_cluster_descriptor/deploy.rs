@@ -439,12 +439,7 @@ impl Deploy<'_> {
     }
 
     fn reference(&self, object: &AccompanyingObject) -> ObjectReference {
-        let (kind, metadata) = match object {
-            AccompanyingObject::Service(service) => (ObjectKind::Service, &service.metadata),
-            AccompanyingObject::ConfigMap(config_map) => (ObjectKind::ConfigMap, &config_map.metadata),
-            AccompanyingObject::Secret(secret) => (ObjectKind::Secret, &secret.metadata),
-        };
-        self.named(kind, metadata.name.as_deref())
+        self.named(object.kind(), object.metadata().name.as_deref())
     }
 
     fn named(&self, kind: ObjectKind, name: Option<&str>) -> ObjectReference {

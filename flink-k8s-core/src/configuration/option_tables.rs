@@ -2,8 +2,8 @@
 
 use super::OptionRow;
 use super::{
-    common_options, deployment_options, flink_k8s_options, high_availability_options, kubernetes_options,
-    memory_options, resource_manager_options, rest_client_options,
+    common_options, deployment_options, exposure_options, flink_k8s_options, high_availability_options,
+    kubernetes_options, memory_options, resource_manager_options, rest_client_options, scheduling_options,
 };
 
 /// Every option that has a type here, table by table. Flink has many more, which pass through as they are.
@@ -16,6 +16,8 @@ pub fn all_options() -> impl Iterator<Item = &'static dyn OptionRow> {
         resource_manager_options::TABLE,
         common_options::TABLE,
         flink_k8s_options::TABLE,
+        exposure_options::TABLE,
+        scheduling_options::TABLE,
         rest_client_options::TABLE,
         rest_client_options::CERTIFICATES_TABLE,
     ]

@@ -19,7 +19,7 @@ pub(crate) fn decorate(pod: FlinkPod, parameters: &JobManagerParameters) -> Flin
         pod,
         &parameters.pod,
         &parameters.resources,
-        selectors,
+        &selectors,
         cluster.host_network,
     );
     if !cluster.host_network {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements};
+use k8s_openapi::api::core::v1::{LocalObjectReference, ResourceRequirements, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{FlinkPod, MAIN_CONTAINER};
 use crate::configuration::java_double_text;
@@ -15,7 +16,7 @@ pub(super) fn decorate(
     mut pod: FlinkPod,
     parameters: &PodParameters,
     resources: &ContainerResources,
-    selectors: BTreeMap<String, String>,
+    selectors: &BTreeMap<String, String>,
     host_network: bool,
 ) -> FlinkPod {
     let container = &mut pod.main_container;
@@ -27,7 +28,7 @@ pub(super) fn decorate(
 
     let labels = pod.metadata.labels.get_or_insert_default();
     labels.extend(parameters.labels.clone());
-    labels.extend(selectors);
+    labels.extend(selectors.clone());
     if !parameters.annotations.is_empty() {
         pod.metadata
             .annotations
@@ -59,6 +60,26 @@ pub(super) fn decorate(
         spec.tolerations
             .get_or_insert_default()
             .extend(parameters.tolerations.iter().cloned());
+    }
+    // What is configured wins over the template; nothing leaves it as it is.
+    let scheduler = parameters.scheduler_name.clone();
+    spec.scheduler_name = scheduler.or_else(|| spec.scheduler_name.take());
+    let priority_class = parameters.priority_class.clone();
+    spec.priority_class_name = priority_class.or_else(|| spec.priority_class_name.take());
+    if !parameters.topology_spread.is_empty() {
+        let of_these_pods = parameters.topology_spread.iter().cloned().map(|constraint| {
+            let label_selector = Some(LabelSelector {
+                match_labels: Some(selectors.clone()),
+                ..LabelSelector::default()
+            });
+            TopologySpreadConstraint {
+                label_selector,
+                ..constraint
+            }
+        });
+        spec.topology_spread_constraints
+            .get_or_insert_default()
+            .extend(of_these_pods);
     }
     for (name, value) in &parameters.environment {
         pod.add_environment_value(name, value);

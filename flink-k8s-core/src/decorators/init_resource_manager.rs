@@ -17,7 +17,7 @@ pub(crate) fn decorate(
     health_port: i32,
 ) -> FlinkPod {
     let selectors = labels::resource_manager(&cluster.cluster_id);
-    let mut pod = init_pod::decorate(pod, parameters, resources, selectors, cluster.host_network);
+    let mut pod = init_pod::decorate(pod, parameters, resources, &selectors, cluster.host_network);
     if !cluster.host_network {
         pod.add_port(HEALTH_PORT_NAME, health_port);
     }

@@ -20,7 +20,7 @@ pub(crate) fn decorate(
 ) -> FlinkPod {
     let cluster = &parameters.cluster;
     let selectors = labels::task_manager(&cluster.cluster_id);
-    let mut pod = init_pod::decorate(pod, &parameters.pod, resources, selectors, cluster.host_network);
+    let mut pod = init_pod::decorate(pod, &parameters.pod, resources, &selectors, cluster.host_network);
     pod.metadata.name = Some(request.name.as_str().to_owned());
     // A worker that ended is replaced by another pod, with another name.
     pod.spec.restart_policy = Some("Never".to_owned());

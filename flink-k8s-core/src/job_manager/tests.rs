@@ -1,9 +1,11 @@
 //! Complete session clusters.
 
+mod exposure;
+
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::kube_client::AccompanyingObject::{ConfigMap, Secret, Service};
+use crate::kube_client::AccompanyingObject::{ConfigMap, Service};
 
 fn specification(entries: &[(&str, &str)]) -> ClusterSpecification {
     let mut configuration = FlinkConfiguration::new();
@@ -43,18 +45,18 @@ fn refusal(entries: &[(&str, &str)]) -> String {
 fn rendered(built: &JobManagerSpecification) -> String {
     let mut documents = vec![serde_saphyr::to_string(&built.deployment).unwrap()];
     documents.extend(built.accompanying.iter().map(|object| match object {
+        // Fields in the order of their types, as upstream has them.
         Service(service) => serde_saphyr::to_string(service).unwrap(),
         ConfigMap(config_map) => serde_saphyr::to_string(config_map).unwrap(),
-        Secret(secret) => serde_saphyr::to_string(secret).unwrap(),
+        other => serde_saphyr::to_string(&other.to_value().unwrap()).unwrap(),
     }));
     documents.join("---\n")
 }
 
 fn names(built: &JobManagerSpecification) -> Vec<String> {
-    let mut objects = built.accompanying.clone();
+    let objects = built.accompanying.iter();
     objects
-        .iter_mut()
-        .map(|object| metadata_mut(object).name.clone().unwrap())
+        .map(|object| object.metadata().name.clone().unwrap())
         .collect()
 }
 
@@ -259,7 +261,7 @@ fn everything_but_the_deployment_is_owned_by_it() {
     let mut stored = built.deployment.clone();
     stored.metadata.uid = Some("6f1c".to_owned());
     for mut object in built.accompanying_owned_by(&stored).unwrap() {
-        let owners = metadata_mut(&mut object).owner_references.clone().unwrap();
+        let owners = object.metadata_mut().owner_references.clone().unwrap();
         assert_eq!(
             (owners.len(), &*owners[0].uid, owners[0].controller),
             (1, "6f1c", Some(true))

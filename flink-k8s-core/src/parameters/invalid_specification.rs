@@ -82,6 +82,16 @@ pub enum InvalidSpecification {
         /// What it needs.
         need: &'static str,
     },
+    /// What opens or protects a cluster cannot be made of this.
+    #[error("option {key} is {value:?}, but must be {need}")]
+    Exposure {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        need: &'static str,
+    },
     /// A limit below the request is refused by Kubernetes.
     #[error("option {key} is {value}, but must be at least 1")]
     LimitBelowRequest {
@@ -243,6 +253,7 @@ impl InvalidSpecification {
             | Self::TooFewReplicas { key, .. }
             | Self::ReplicasWithoutHighAvailability { key, .. }
             | Self::LimitBelowRequest { key, .. }
+            | Self::Exposure { key, .. }
             | Self::TolerationSeconds { key, .. }
             | Self::PersistentVolumeClaim { key, .. }
             | Self::HalfOfKerberosLogin { set: key, .. }

@@ -2,9 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use super::exposure::ExposureParameters;
 use super::{
     ClusterParameters, ContainerResources, InvalidSpecification, PodOptions, PodParameters, kubernetes_values,
 };
+use crate::configuration::high_availability_options::HIGH_AVAILABILITY_JOB_MANAGER_PORT;
 use crate::configuration::kubernetes_options::{self, OptionMap, RestServiceExposure};
 use crate::configuration::{ConfigOption, FlinkConfiguration, flink_k8s_options};
 use crate::configuration::{common_options, deployment_options};
@@ -41,6 +43,9 @@ pub struct JobManagerParameters {
     pub(crate) owner_references: Vec<OwnerReference>,
     pub(crate) rest_service: ServiceParameters,
     pub(crate) internal_service: ServiceParameters,
+    /// Port of the RPC endpoint with high availability.
+    pub(crate) high_availability_port: Option<i32>,
+    pub(crate) exposure: ExposureParameters,
 }
 
 /// What users may add to a Service.
@@ -80,6 +85,11 @@ impl JobManagerParameters {
             owner_references: kubernetes_values::owner_references(configuration)?,
             rest_service: rest_service(configuration, version)?,
             internal_service: internal_service(configuration, version)?,
+            high_availability_port: cluster
+                .high_availability
+                .then(|| fixed_port(configuration, &HIGH_AVAILABILITY_JOB_MANAGER_PORT))
+                .transpose()?,
+            exposure: ExposureParameters::read(configuration, &cluster)?,
             cluster,
         })
     }

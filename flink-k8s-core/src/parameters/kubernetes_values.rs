@@ -1,7 +1,7 @@
 //! Options whose values are maps that describe Kubernetes objects: tolerations, owner references,
 //! environment variables from secrets, persistent volume claims.
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{InvalidPersistentVolumeClaim, InvalidSpecification};
@@ -71,6 +71,50 @@ fn toleration(entry: OptionMap, key: &'static str) -> Result<Toleration, Invalid
         }
     }
     Ok(toleration)
+}
+
+/// Over what pods are spread. Keys are read in any case; ours are strict, so unknown ones are refused.
+pub(crate) fn topology_spread(
+    configuration: &FlinkConfiguration,
+    option: &OptionalConfigOption<Vec<OptionMap>>,
+) -> Result<Vec<TopologySpreadConstraint>, InvalidSpecification> {
+    let entries = configuration.find(option)?.unwrap_or_default();
+    entries
+        .into_iter()
+        .map(|entry| spread_constraint(entry, option.key))
+        .collect()
+}
+
+fn spread_constraint(
+    entry: OptionMap,
+    key: &'static str,
+) -> Result<TopologySpreadConstraint, InvalidSpecification> {
+    let mut constraint = TopologySpreadConstraint {
+        max_skew: 1,
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        ..TopologySpreadConstraint::default()
+    };
+    let refused = |value: String, need| InvalidSpecification::Exposure { key, value, need };
+    for (name, value) in entry {
+        match name.to_lowercase().as_str() {
+            "topologykey" => constraint.topology_key = value,
+            "maxskew" => {
+                let skew = value.parse().ok().filter(|skew| *skew >= 1);
+                constraint.max_skew = skew.ok_or_else(|| refused(value, "a maxSkew of at least 1"))?;
+            }
+            "whenunsatisfiable" if matches!(&*value, "ScheduleAnyway" | "DoNotSchedule") => {
+                constraint.when_unsatisfiable = value;
+            }
+            _ => {
+                let need = "topologyKey, maxSkew, and whenUnsatisfiable of ScheduleAnyway or DoNotSchedule";
+                return Err(refused(format!("{name}:{value}"), need));
+            }
+        }
+    }
+    if constraint.topology_key.is_empty() {
+        return Err(refused(String::new(), "a map with a topologyKey"));
+    }
+    Ok(constraint)
 }
 
 /// The owners of the JobManager's Deployment. Keys are read in any case; unknown ones are ignored, as

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Toleration, TopologySpreadConstraint};
 
 use super::{InvalidSpecification, kubernetes_values};
 use crate::configuration::kubernetes_options::{self, OptionMap};
 use crate::configuration::{
     ConfigOption, FlinkConfiguration, OptionalConfigOption, common_options, flink_k8s_options,
+    scheduling_options,
 };
 use crate::flink_version::FlinkVersion;
 
@@ -51,6 +52,10 @@ pub(crate) struct PodParameters {
     pub(crate) annotations: OptionMap,
     pub(crate) node_selector: OptionMap,
     pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) scheduler_name: Option<String>,
+    pub(crate) priority_class: Option<String>,
+    /// Without the pods that they are about.
+    pub(crate) topology_spread: Vec<TopologySpreadConstraint>,
     pub(crate) environment: BTreeMap<String, String>,
 }
 
@@ -72,6 +77,8 @@ pub(crate) struct PodOptions {
     annotations: &'static OptionalConfigOption<OptionMap>,
     node_selector: &'static OptionalConfigOption<OptionMap>,
     tolerations: &'static OptionalConfigOption<Vec<OptionMap>>,
+    priority_class: &'static OptionalConfigOption<String>,
+    topology_spread: &'static OptionalConfigOption<Vec<OptionMap>>,
     environment_prefix: &'static str,
     cpu_limit_factor: &'static ConfigOption<f64>,
     memory_limit_factor: &'static ConfigOption<f64>,
@@ -85,6 +92,8 @@ impl PodOptions {
         annotations: &kubernetes_options::JOB_MANAGER_ANNOTATIONS,
         node_selector: &kubernetes_options::JOB_MANAGER_NODE_SELECTOR,
         tolerations: &kubernetes_options::JOB_MANAGER_TOLERATIONS,
+        priority_class: &scheduling_options::JOB_MANAGER_PRIORITY_CLASS,
+        topology_spread: &scheduling_options::JOB_MANAGER_TOPOLOGY_SPREAD,
         environment_prefix: common_options::JOB_MANAGER_ENVIRONMENT_PREFIX,
         cpu_limit_factor: &kubernetes_options::JOB_MANAGER_CPU_LIMIT_FACTOR,
         memory_limit_factor: &kubernetes_options::JOB_MANAGER_MEMORY_LIMIT_FACTOR,
@@ -96,6 +105,8 @@ impl PodOptions {
         annotations: &kubernetes_options::TASK_MANAGER_ANNOTATIONS,
         node_selector: &kubernetes_options::TASK_MANAGER_NODE_SELECTOR,
         tolerations: &kubernetes_options::TASK_MANAGER_TOLERATIONS,
+        priority_class: &scheduling_options::TASK_MANAGER_PRIORITY_CLASS,
+        topology_spread: &scheduling_options::TASK_MANAGER_TOPOLOGY_SPREAD,
         environment_prefix: common_options::TASK_MANAGER_ENVIRONMENT_PREFIX,
         cpu_limit_factor: &kubernetes_options::TASK_MANAGER_CPU_LIMIT_FACTOR,
         memory_limit_factor: &kubernetes_options::TASK_MANAGER_MEMORY_LIMIT_FACTOR,
@@ -134,6 +145,9 @@ impl PodParameters {
             annotations: configuration.find(options.annotations)?.unwrap_or_default(),
             node_selector: configuration.find(options.node_selector)?.unwrap_or_default(),
             tolerations: kubernetes_values::tolerations(configuration, options.tolerations)?,
+            scheduler_name: configuration.find(&scheduling_options::SCHEDULER_NAME)?,
+            priority_class: configuration.find(options.priority_class)?,
+            topology_spread: kubernetes_values::topology_spread(configuration, options.topology_spread)?,
             environment: configuration.with_prefix(options.environment_prefix),
         })
     }

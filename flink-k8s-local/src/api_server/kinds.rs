@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     },
     discovery::v1::EndpointSlice,
     events::v1::Event as NewEvent,
+    networking::v1::{Ingress, NetworkPolicy},
     policy::v1::PodDisruptionBudget,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
@@ -78,7 +79,7 @@ impl Kind {
 }
 
 /// Number of collections in the store.
-pub(crate) const STORAGES: usize = 20;
+pub(crate) const STORAGES: usize = 22;
 
 /// Finds a kind by its place in the path.
 pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
@@ -267,6 +268,25 @@ pub(crate) static KINDS: &[Kind] = &[
         group: "events.k8s.io",
         short_names: &["ev"],
         ..core(8, "Event", "events", "event", round_trip::<NewEvent>)
+    },
+    Kind {
+        group: "networking.k8s.io",
+        short_names: &["ing"],
+        subresources: &["status"],
+        counts_generation: true,
+        ..core(20, "Ingress", "ingresses", "ingress", round_trip::<Ingress>)
+    },
+    Kind {
+        group: "networking.k8s.io",
+        short_names: &["netpol"],
+        counts_generation: true,
+        ..core(
+            21,
+            "NetworkPolicy",
+            "networkpolicies",
+            "networkpolicy",
+            round_trip::<NetworkPolicy>,
+        )
     },
     Kind {
         group: "policy",

@@ -13,7 +13,6 @@ use flink_k8s_core::configuration::{
 };
 use flink_k8s_core::flink_version::FlinkVersion;
 use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
-use flink_k8s_core::kube_client::AccompanyingObject;
 use flink_k8s_core::memory::{
     InvalidMemoryConfiguration, JobManagerProcessMemory, LegacyHeapMeaning, MemorySize,
     TaskExecutorResources, WorkerResourceSpec, map_legacy_heap_size,
@@ -245,11 +244,7 @@ fn application(request: &Value) -> anyhow::Result<ApplicationConfiguration> {
 fn objects(specification: JobManagerSpecification) -> anyhow::Result<Value> {
     let mut objects = vec![serde_json::to_value(specification.deployment)?];
     for object in specification.accompanying {
-        objects.push(match object {
-            AccompanyingObject::Service(service) => serde_json::to_value(service)?,
-            AccompanyingObject::ConfigMap(config_map) => serde_json::to_value(config_map)?,
-            AccompanyingObject::Secret(secret) => serde_json::to_value(secret)?,
-        });
+        objects.push(object.to_value()?);
     }
     Ok(Value::Array(objects))
 }

@@ -193,21 +193,7 @@ impl State {
     }
 
     fn create_accompanying(&mut self, object: &AccompanyingObject) -> Result<(), CreateObjectError> {
-        let (kind, metadata, content) = match object {
-            AccompanyingObject::Service(service) => (
-                ObjectKind::Service,
-                &service.metadata,
-                serde_json::to_value(service),
-            ),
-            AccompanyingObject::ConfigMap(config_map) => (
-                ObjectKind::ConfigMap,
-                &config_map.metadata,
-                serde_json::to_value(config_map),
-            ),
-            AccompanyingObject::Secret(secret) => {
-                (ObjectKind::Secret, &secret.metadata, serde_json::to_value(secret))
-            }
-        };
+        let (kind, metadata, content) = (object.kind(), object.metadata(), object.to_value());
         let owner = metadata.owner_references.as_ref().unwrap()[0].uid.clone();
         let object = reference(kind, metadata.name.as_ref().unwrap());
         let fault = self.fault("create_accompanying_object");

@@ -1,0 +1,111 @@
+//! The `HTTPRoute` of the Gateway API, as far as clusters need it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
+use serde::{Deserialize, Serialize};
+
+/// A route from Gateways to a Service: `gateway.networking.k8s.io/v1` `HTTPRoute`.
+///
+/// ```
+/// # use flink_k8s_core::http_route::HttpRoute;
+/// let route: HttpRoute = serde_json::from_str(r#"{
+///     "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "orders-rest"},
+///     "spec": {"parentRefs": [{"name": "public"}], "rules": [{"backendRefs": [{"name": "orders-rest", "port": 8081}]}]}
+/// }"#)?;
+/// assert_eq!(route.spec.parent_refs[0].name, "public");
+/// assert_eq!(serde_json::to_value(&route)?["kind"], "HTTPRoute");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct HttpRoute {
+    /// Name, labels, owners.
+    pub metadata: ObjectMeta,
+    /// What goes where.
+    #[serde(default)]
+    pub spec: HttpRouteSpec,
+}
+
+/// What an [`HttpRoute`] does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteSpec {
+    /// The Gateways that it is attached to.
+    pub parent_refs: Vec<ParentReference>,
+    /// The names that it is for; all of the Gateway's where empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// Where requests go.
+    pub rules: Vec<HttpRouteRule>,
+}
+
+/// A Gateway, or one listener of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentReference {
+    /// Its namespace; that of the route where not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpRouteRule {
+    /// The Services.
+    pub backend_refs: Vec<BackendReference>,
+}
+
+/// A Service of the route's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendReference {
+    /// Its name.
+    pub name: String,
+    /// Its port.
+    pub port: i32,
+}
+
+impl Resource for HttpRoute {
+    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
+    const GROUP: &'static str = "gateway.networking.k8s.io";
+    const KIND: &'static str = "HTTPRoute";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "httproutes";
+    type Scope = NamespaceResourceScope;
+}
+
+impl Metadata for HttpRoute {
+    type Ty = ObjectMeta;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Serialize for HttpRoute {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed<'a> {
+            api_version: &'static str,
+            kind: &'static str,
+            metadata: &'a ObjectMeta,
+            spec: &'a HttpRouteSpec,
+        }
+        Typed {
+            api_version: Self::API_VERSION,
+            kind: Self::KIND,
+            metadata: &self.metadata,
+            spec: &self.spec,
+        }
+        .serialize(serializer)
+    }
+}
