@@ -50,5 +50,7 @@ mod stock_image;
 mod tls;
 #[path = "end_to_end/two_job_managers.rs"]
 mod two_job_managers;
+#[path = "end_to_end/upgrades.rs"]
+mod upgrades;
 #[path = "end_to_end/versions.rs"]
 mod versions;
