@@ -19,6 +19,8 @@ const LEADERLESS: [&str; 4] = [
     "RpcConnectionException",
     "RecipientUnreachableException",
 ];
+/// What a JobManager says of a job that it does not have.
+const JOB_NOT_FOUND: &str = "FlinkJobNotFoundException";
 
 /// Why a request to Flink's REST endpoint failed.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,12 @@ impl RestError {
                 matches!(status, 429 | 502..=504) || (*status >= 500 && errors.iter().any(leaderless))
             }
         }
+    }
+
+    /// Whether Flink knows no such job. It says so with 404, and for a moment while a job is taken out of its books with 500.
+    pub fn is_unknown_job(&self) -> bool {
+        let is_said = |error: &String| error.contains(JOB_NOT_FOUND);
+        self.status() == Some(404) || self.flink_errors().iter().any(is_said)
     }
 
     /// The HTTP status, if there was an answer.

@@ -245,7 +245,7 @@ impl Follower {
 
     fn failed(&mut self, failure: RestError) -> Result<Option<JobEvent>, FollowError> {
         let job_id = self.job_id;
-        let unknown = failure.status() == Some(404);
+        let unknown = failure.is_unknown_job();
         if unknown && self.state.is_none() && self.options.unknown == Unknown::NotYet {
             self.poll.reset();
             let was_away = self.trouble.take().is_some();

@@ -101,7 +101,7 @@ impl Upgrade<'_> {
         let job = self.record.started_job();
         let details = match rest.job_details(&job).await {
             Ok(details) => details,
-            Err(unknown) if unknown.status() == Some(404) => return Seen::Lacks(Lack::Job),
+            Err(unknown) if unknown.is_unknown_job() => return Seen::Lacks(Lack::Job),
             Err(failure) => return Seen::Lacks(Lack::Answer(failure)),
         };
         match details.state {

@@ -96,7 +96,7 @@ impl Upgrade<'_> {
             Err(failure) => {
                 let is_over = match rest.job_state(&job).await {
                     Ok(state) => state.is_globally_terminal(),
-                    Err(unknown) if unknown.status() == Some(404) => true,
+                    Err(unknown) if unknown.is_unknown_job() => true,
                     Err(unknown) => return Err(unknown.into()),
                 };
                 if is_over {

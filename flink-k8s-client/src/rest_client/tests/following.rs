@@ -123,6 +123,17 @@ async fn a_job_that_was_submitted_may_be_unknown_while_the_next_leader_recovers_
 }
 
 #[tokio::test]
+async fn a_job_that_flink_is_taking_out_of_its_books_is_unknown_and_no_failure() {
+    let not_found = "org.apache.flink.runtime.messages.FlinkJobNotFoundException: Could not find Flink job";
+    let leaving = json_answer(500, json!({"errors": ["Internal server error.", not_found]}));
+    let answers = vec![(state("RUNNING"), 1), (leaving, 1), (state("FINISHED"), 1)];
+    let (_server, rest) = answering(answers).await;
+    let (seen, error) = events(&rest, FollowOptions::new()).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(seen, ["RUNNING", "unreachable", "reachable", "FINISHED"]);
+}
+
+#[tokio::test]
 async fn a_job_that_is_gone_for_good_is_lost() {
     let (_server, rest) = answering(vec![(state("RUNNING"), 1), (unknown(), 1)]).await;
     let (seen, error) = events(&rest, FollowOptions::new().with_outage_limit(Duration::ZERO)).await;
