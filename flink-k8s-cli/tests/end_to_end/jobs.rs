@@ -23,6 +23,17 @@ fn vertex_of(machine: &Machine, job: &str, name: &str) -> String {
     vertex.unwrap()["id"].as_str().unwrap().to_owned()
 }
 
+/// What is printed of a checkpoint; tasks that were started a moment ago may decline the first one.
+async fn checkpoint_of(machine: &Machine, job: &str) -> String {
+    machine
+        .eventually("a checkpoint of the rescaled job", async || {
+            let taken = machine.flink_k8s(&["checkpoint", job, CLUSTER]);
+            let number = String::from_utf8(taken.stdout).unwrap();
+            taken.status.success().then_some(number)
+        })
+        .await
+}
+
 #[tokio::test]
 async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
     let Some(machine) = Machine::start() else { return };
@@ -92,14 +103,7 @@ async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
                 .then_some(())
         })
         .await;
-    // Tasks that were started a moment ago may decline the first one.
-    let number = machine
-        .eventually("a checkpoint of the rescaled job", async || {
-            let taken = machine.flink_k8s(&["checkpoint", &job, CLUSTER]);
-            let number = String::from_utf8(taken.stdout).unwrap();
-            taken.status.success().then_some(number)
-        })
-        .await;
+    let number = checkpoint_of(&machine, &job).await;
     assert!(number.trim().parse::<u64>().is_ok(), "{number}");
     let kept = machine.must(&["savepoint", &job, CLUSTER]);
     let kept = kept.trim();
