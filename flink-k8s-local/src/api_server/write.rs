@@ -309,6 +309,9 @@ pub(crate) fn update(
     }
     match origin {
         Origin::Update => ownership::record_update(kind, Some(&current.value), &mut object, options, part),
+        Origin::Apply if ownership::is_same_but_for_times(&current.value, &object) => {
+            object.clone_from(&current.value);
+        }
         Origin::Apply => {}
     }
     if object == current.value {

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{PODS, TestServer, pod, refused};
+use crate::{PODS, TestServer, refused};
 
 fn client_with_token(server: &TestServer, token: Option<&str>) -> Client {
     let mut config = server.server.client_config();
@@ -53,11 +53,7 @@ async fn a_service_account_has_tokens_that_end_with_their_pod() {
     let accounts: Api<ServiceAccount> = Api::default_namespaced(server.client.clone());
     let account = serde_json::from_value(json!({"metadata": {"name": "flink"}})).unwrap();
     accounts.create(&PostParams::default(), &account).await.unwrap();
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     let request: TokenRequest = serde_json::from_value(json!({
         "metadata": {}, "spec": {"audiences": [], "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "a"}},
     }))

@@ -21,10 +21,7 @@ async fn bind(server: &TestServer, name: &str) {
 async fn a_deleted_config_map_is_answered_with_a_status() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    let created = config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    let created = server.with_config_map("a", &json!({})).await;
     let stale = DeleteParams::default().preconditions(Preconditions {
         uid: Some("other".to_owned()),
         resource_version: None,
@@ -52,7 +49,7 @@ async fn a_deleted_config_map_is_answered_with_a_status() {
 async fn a_pod_on_a_node_waits_for_its_agent() {
     let server = TestServer::start().await;
     let pods = server.pods();
-    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    server.with_pod("a").await;
     bind(&server, "a").await;
     let again = json!({"target": {"kind": "Node", "name": "there"}});
     assert_eq!(
@@ -85,9 +82,7 @@ async fn a_pod_on_a_node_waits_for_its_agent() {
 async fn a_pod_that_nobody_runs_goes_at_once() {
     let server = TestServer::start().await;
     let pods = server.pods();
-    pods.create(&PostParams::default(), &pod("unscheduled"))
-        .await
-        .unwrap();
+    server.with_pod("unscheduled").await;
     let gone = pods
         .delete("unscheduled", &DeleteParams::default())
         .await
@@ -97,9 +92,7 @@ async fn a_pod_that_nobody_runs_goes_at_once() {
     assert_eq!(gone.metadata.deletion_grace_period_seconds, Some(0));
     assert_eq!(refused(pods.get("unscheduled").await).0, 404);
 
-    pods.create(&PostParams::default(), &pod("finished"))
-        .await
-        .unwrap();
+    server.with_pod("finished").await;
     bind(&server, "finished").await;
     let failed = Patch::Merge(json!({"status": {"phase": "Failed"}}));
     pods.patch_status("finished", &PatchParams::default(), &failed)
@@ -176,11 +169,7 @@ async fn a_collection_is_deleted_by_selector() {
 #[tokio::test]
 async fn an_eviction_deletes_politely() {
     let server = TestServer::start().await;
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     bind(&server, "a").await;
     let eviction = json!({
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}, "deleteOptions": {"gracePeriodSeconds": 7},

@@ -18,7 +18,7 @@ use std::net::TcpListener;
 use flink_k8s_local::api_server::{ApiServer, ApiServerOptions};
 use http::Request;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::{Api, Client};
+use kube::{Api, Client, api::PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -48,6 +48,24 @@ impl TestServer {
 
     fn pods(&self) -> Api<Pod> {
         Api::default_namespaced(self.client.clone())
+    }
+
+    /// Creates a ConfigMap and returns it as stored.
+    async fn with_config_map(&self, name: &str, data: &Value) -> ConfigMap {
+        let config_map = config_map(name, data);
+        let created = self
+            .config_maps()
+            .create(&PostParams::default(), &config_map)
+            .await;
+        created.unwrap()
+    }
+
+    /// Creates a pod and returns it as stored.
+    async fn with_pod(&self, name: &str) -> Pod {
+        self.pods()
+            .create(&PostParams::default(), &pod(name))
+            .await
+            .unwrap()
     }
 
     /// Sends a request whose answer is JSON, and returns it; a failure is its Status.

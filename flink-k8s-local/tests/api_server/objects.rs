@@ -17,10 +17,7 @@ use crate::{CONFIG_MAPS, PODS, TestServer, config_map, pod, pod_json, refused};
 async fn an_object_is_created_read_and_replaced() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    let created = config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({"k": "1"})))
-        .await
-        .unwrap();
+    let created = server.with_config_map("a", &json!({"k": "1"})).await;
     assert!(created.uid().is_some() && created.creation_timestamp().is_some());
     let mut changed = config_maps.get("a").await.unwrap();
     changed.data = Some([("k".to_owned(), "2".to_owned())].into());
@@ -40,10 +37,7 @@ async fn an_object_is_created_read_and_replaced() {
 async fn the_two_conflicts_have_different_reasons() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    let first = config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    let first = server.with_config_map("a", &json!({})).await;
     let again = config_maps
         .create(&PostParams::default(), &config_map("a", &json!({})))
         .await;
@@ -62,10 +56,7 @@ async fn the_two_conflicts_have_different_reasons() {
 async fn a_write_that_changes_nothing_keeps_the_version() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    let created = config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({"k": "1"})))
-        .await
-        .unwrap();
+    let created = server.with_config_map("a", &json!({"k": "1"})).await;
     let replaced = config_maps
         .replace("a", &PostParams::default(), &created)
         .await
@@ -222,7 +213,7 @@ async fn lists_are_selected_and_paged_as_of_one_version() {
     pods.delete("c", &kube::api::DeleteParams::default())
         .await
         .unwrap();
-    pods.create(&PostParams::default(), &pod("e")).await.unwrap();
+    server.with_pod("e").await;
     let rest = pods
         .list(&ListParams::default().continue_token(&token))
         .await
@@ -400,11 +391,7 @@ async fn both_event_apis_show_the_same_events() {
 #[tokio::test]
 async fn kubectl_gets_tables() {
     let server = TestServer::start().await;
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     let request = http::Request::get(PODS).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
     let table: serde_json::Value = server
         .client

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{TestServer, config_map, pod, pod_json, refused};
+use crate::{TestServer, config_map, pod_json, refused};
 
 fn deployment(replicas: Option<i32>, containers: &Value) -> Value {
     let mut deployment = json!({
@@ -159,7 +159,7 @@ async fn applying_over_another_manager_needs_force() {
 async fn a_status_is_applied_without_touching_the_rest() {
     let server = TestServer::start().await;
     let pods = server.pods();
-    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    server.with_pod("a").await;
     let status = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
         "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
@@ -180,7 +180,7 @@ async fn a_status_is_applied_without_touching_the_rest() {
 async fn a_patch_may_not_make_an_object_invalid() {
     let server = TestServer::start().await;
     let pods = server.pods();
-    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    server.with_pod("a").await;
     let parameters = PatchParams::default();
     let moved = pods
         .patch(

@@ -125,11 +125,7 @@ async fn logs_are_shown_whole_or_in_part() {
 #[tokio::test]
 async fn a_container_that_has_not_started_has_no_log() {
     let server = TestServer::start().await;
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     let Err(kube::Error::Api(status)) = server.pods().logs("a", &LogParams::default()).await else {
         panic!("there is nothing to show")
     };
@@ -296,11 +292,7 @@ async fn requests_are_passed_on_to_pods_and_services() {
 #[tokio::test]
 async fn a_pod_gets_an_account_and_its_token() {
     let server = TestServer::start().await;
-    let created: Pod = server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    let created: Pod = server.with_pod("a").await;
     let specification = created.spec.unwrap();
     assert_eq!(specification.service_account_name.as_deref(), Some("default"));
     let mounts = specification.containers[0].volume_mounts.as_ref().unwrap();

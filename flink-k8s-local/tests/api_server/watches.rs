@@ -16,7 +16,7 @@ use rustls::{
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
-use crate::{CONFIG_MAPS, PODS, TestServer, config_map, pod};
+use crate::{CONFIG_MAPS, PODS, TestServer, config_map};
 
 /// Longer than any healthy machine needs.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ async fn label(pods: &Api<Pod>, name: &str, label: Option<&str>) {
 async fn a_selector_turns_changes_into_arrivals_and_departures() {
     let server = TestServer::start().await;
     let pods = server.pods();
-    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    server.with_pod("a").await;
     let parameters = WatchParams::default().labels("tier=back");
     let mut events = pin!(pods.watch(&parameters, "0").await.unwrap());
     label(&pods, "a", Some("back")).await;
@@ -63,7 +63,7 @@ async fn a_selector_turns_changes_into_arrivals_and_departures() {
     assert_eq!(next(&mut events).await, "MODIFIED a");
     label(&pods, "a", None).await;
     assert_eq!(next(&mut events).await, "DELETED a");
-    pods.create(&PostParams::default(), &pod("b")).await.unwrap();
+    server.with_pod("b").await;
     label(&pods, "b", Some("back")).await;
     assert_eq!(next(&mut events).await, "ADDED b");
     pods.delete("b", &DeleteParams::default()).await.unwrap();
@@ -83,14 +83,8 @@ async fn a_selector_turns_changes_into_arrivals_and_departures() {
 async fn a_watch_goes_on_after_a_version() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    let first = config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
-    config_maps
-        .create(&PostParams::default(), &config_map("b", &json!({})))
-        .await
-        .unwrap();
+    let first = server.with_config_map("a", &json!({})).await;
+    server.with_config_map("b", &json!({})).await;
     let parameters = WatchParams::default();
     let mut events = pin!(
         config_maps
@@ -108,10 +102,7 @@ async fn a_watch_goes_on_after_a_version() {
 async fn initial_events_end_with_a_bookmark() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    server.with_config_map("a", &json!({})).await;
     let parameters = WatchParams::default().initial_events();
     let mut events = pin!(config_maps.watch(&parameters, "").await.unwrap());
     assert_eq!(next(&mut events).await, "ADDED a");
@@ -123,10 +114,7 @@ async fn initial_events_end_with_a_bookmark() {
 async fn a_version_that_is_forgotten_is_expired() {
     let server = TestServer::start().await;
     let config_maps = server.config_maps();
-    config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    server.with_config_map("a", &json!({})).await;
     let parameters = PatchParams::default();
     let numbers = futures::stream::iter(0..1_501);
     numbers
@@ -157,7 +145,6 @@ async fn a_version_that_is_forgotten_is_expired() {
 #[tokio::test]
 async fn a_watcher_survives_cuts_and_failures() {
     let server = TestServer::start().await;
-    let config_maps = server.config_maps();
     let stream = watcher(
         Api::<ConfigMap>::default_namespaced(server.client.clone()),
         watcher::Config::default(),
@@ -168,10 +155,7 @@ async fn a_watcher_survives_cuts_and_failures() {
             break;
         }
     }
-    config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    server.with_config_map("a", &json!({})).await;
     assert!(
         matches!(soon(events.next()).await, Some(watcher::Event::Apply(object)) if object.name_any() == "a")
     );
@@ -181,10 +165,7 @@ async fn a_watcher_survives_cuts_and_failures() {
         .call("POST", "/flink-k8s-local/faults", &rules)
         .await
         .unwrap();
-    config_maps
-        .create(&PostParams::default(), &config_map("b", &json!({})))
-        .await
-        .unwrap();
+    server.with_config_map("b", &json!({})).await;
     server
         .call("DELETE", "/flink-k8s-local/faults", &json!(null))
         .await
@@ -207,11 +188,7 @@ async fn a_cut_breaks_the_connection_of_open_watches() {
     let server = TestServer::start().await;
     let parameters = WatchParams::default();
     let mut events = pin!(server.pods().watch(&parameters, "0").await.unwrap());
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     assert_eq!(next(&mut events).await, "ADDED a");
     let rules = json!({"rules": [{"verbs": ["watch"], "resource": "pods", "action": {"cut": true}}]});
     server
@@ -246,11 +223,7 @@ async fn a_connection_can_break_off_in_the_middle_of_an_event() {
         .unwrap();
     let parameters = WatchParams::default();
     let mut events = pin!(server.pods().watch(&parameters, "0").await.unwrap());
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     match soon(events.next()).await {
         None | Some(Err(_)) => {}
         Some(Ok(event)) => panic!("{}", described(&event)),
@@ -265,10 +238,7 @@ async fn a_bookmark_leads_past_what_was_forgotten() {
     let config_maps = server.config_maps();
     let selected = WatchParams::default().labels("tier=back").timeout(60);
     let mut events = pin!(config_maps.watch(&selected, "1").await.unwrap());
-    config_maps
-        .create(&PostParams::default(), &config_map("a", &json!({})))
-        .await
-        .unwrap();
+    server.with_config_map("a", &json!({})).await;
     server.server.request_bookmarks();
     let WatchEvent::Bookmark(bookmark) = soon(events.try_next()).await.unwrap().unwrap() else {
         panic!("a bookmark")
@@ -288,11 +258,7 @@ async fn a_bookmark_leads_past_what_was_forgotten() {
 #[tokio::test]
 async fn a_watch_shows_tables_row_by_row() {
     let server = TestServer::start().await;
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     let request = http::Request::get(format!("{PODS}?watch=true&timeoutSeconds=1"))
         .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
     let text = server
@@ -308,11 +274,7 @@ async fn a_watch_shows_tables_row_by_row() {
 #[tokio::test]
 async fn a_web_socket_carries_one_event_per_frame() {
     let server = TestServer::start().await;
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("a"))
-        .await
-        .unwrap();
+    server.with_pod("a").await;
     let address = server.server.local_addresses()[0];
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(server.server.ca_certificate_pem().as_bytes()).unwrap();
@@ -332,11 +294,7 @@ async fn a_web_socket_carries_one_event_per_frame() {
     let token = format!("Bearer {}", server.server.admin_token()).parse().unwrap();
     request.headers_mut().insert("authorization", token);
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    server
-        .pods()
-        .create(&PostParams::default(), &pod("b"))
-        .await
-        .unwrap();
+    server.with_pod("b").await;
     for expected in ["a", "b"] {
         let Message::Text(text) = soon(socket.next()).await.unwrap().unwrap() else {
             panic!("a text frame")
