@@ -7,12 +7,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use flink_k8s_core::cluster_descriptor::{ClientFiles, JobJarFile};
+use flink_k8s_core::configuration::flink_k8s_options::CertificateSource;
 use flink_k8s_core::configuration::{
     FlinkConfiguration, InvalidOptionValue, Origin, ParseConfigurationError, common_options,
-    deployment_options, kubernetes_options,
+    deployment_options, flink_k8s_options, kubernetes_options,
 };
 use flink_k8s_core::job_manager::LARGEST_STAGED_JAR;
 use tokio::fs;
+
+use crate::certificates::{self, CertificatesError};
 
 /// Flink's configuration file.
 const CONFIGURATION_FILE: &str = "config.yaml";
@@ -133,6 +136,9 @@ pub enum ClientFilesError {
     /// An option that says which files are needed has an invalid value.
     #[error("cannot tell which files the cluster needs")]
     Option(#[from] InvalidOptionValue),
+    /// There are no certificates for the cluster.
+    #[error("cannot make the certificates of the cluster")]
+    Certificates(#[from] CertificatesError),
 }
 
 impl ClientFilesError {
@@ -145,7 +151,8 @@ impl ClientFilesError {
             | Self::NamedByOption { .. }
             | Self::JobJar { .. }
             | Self::JobJarTooLarge { .. }
-            | Self::Option(_) => false,
+            | Self::Option(_)
+            | Self::Certificates(_) => false,
         }
     }
 }
@@ -255,7 +262,8 @@ impl ClientEnvironment {
     }
 
     /// Reads the files that become part of the cluster's objects, as the effective configuration (file and
-    /// dynamic properties) demands.
+    /// dynamic properties) demands. Certificates that are to be made are drawn anew each time; a cluster that has some
+    /// keeps them.
     ///
     /// # Errors
     ///
@@ -286,6 +294,9 @@ impl ClientEnvironment {
         files.hadoop = self.read_hadoop(configuration).await?;
         if configuration.get(&kubernetes_options::KERBEROS_MOUNT_ENABLED)? {
             read_kerberos(configuration, &mut files).await?;
+        }
+        if configuration.get(&flink_k8s_options::TLS)? == CertificateSource::Auto {
+            files.certificates = certificates::draw(configuration)?;
         }
         Ok(files)
     }

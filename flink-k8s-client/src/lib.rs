@@ -7,6 +7,7 @@
 //!
 //! A program calls [`install_crypto_provider`] first thing in its `main`.
 
+pub mod certificates;
 pub mod client_files;
 pub mod diagnosis;
 pub mod garbage;

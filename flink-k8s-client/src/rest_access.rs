@@ -1,5 +1,6 @@
 //! How the REST endpoint of a cluster is reached: the one place that decides it.
 
+mod certificates_of_cluster;
 mod exposed;
 
 use std::fmt;
@@ -14,7 +15,7 @@ use flink_k8s_core::namespace::Namespace;
 use tokio::time;
 use url::Url;
 
-use crate::kube_rs::KubeRsClient;
+use crate::kube_rs::{CallError, KubeRsClient};
 use crate::rest_client::{RestClient, RestError};
 use crate::rest_security::{RestSecurity, RestSecurityError};
 use crate::tunnel::{Tunnel, TunnelError};
@@ -81,6 +82,19 @@ pub enum RestAccessError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] RestError),
+    /// The certificates that the cluster was given may not be read.
+    #[error(
+        "cannot read Secret {secret} with the certificates of the cluster; this needs the right to get secrets in \
+         namespace {namespace}, or flink-k8s.rest.tls.ca-file"
+    )]
+    Certificates {
+        /// The Secret.
+        secret: String,
+        /// Where.
+        namespace: Namespace,
+        /// The failure below.
+        source: Box<CallError>,
+    },
     /// There is no local port for a tunnel.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
@@ -93,6 +107,7 @@ impl RestAccessError {
             Self::Option(_) | Self::Address { .. } => false,
             Self::Client(error) => error.is_transient(),
             Self::Security(error) => error.is_transient(),
+            Self::Certificates { source, .. } => source.is_transient(),
             Self::Tunnel(error) => error.is_transient(),
         }
     }
@@ -112,11 +127,17 @@ impl RestAccess {
         let Some(url) = given_url(configuration)? else {
             return Ok(None);
         };
-        let access = Self::through(RestWay::Given(url), configuration)?;
-        Ok(Some(access))
+        let security = RestSecurity::from_configuration(configuration)?;
+        Ok(Some(Self::through(
+            RestWay::Given(url),
+            scheme(configuration)?,
+            security,
+        )?))
     }
 
-    /// The best way to the cluster's JobManager. It need not answer yet: then it is a [`Tunnel`], or the Service.
+    /// The best way to the cluster's JobManager. It need not answer yet: then it is a [`Tunnel`], or the Service. A
+    /// cluster with `flink-k8s.tls` says in which Secret its certificates are; they count unless the configuration names
+    /// other ones.
     ///
     /// # Errors
     ///
@@ -131,38 +152,40 @@ impl RestAccess {
         cluster_id: &ClusterId,
         configuration: &FlinkConfiguration,
     ) -> Result<Self, RestAccessError> {
-        let scheme = scheme(configuration)?;
+        let certificates = certificates_of_cluster::find(kube, &namespace, cluster_id, configuration).await?;
+        let (scheme, security) = match certificates {
+            Some(stores) => ("https", RestSecurity::of_cluster(configuration, &stores)?),
+            None => (
+                scheme(configuration)?,
+                RestSecurity::from_configuration(configuration)?,
+            ),
+        };
         let port: u16 = configuration.get(&common_options::REST_PORT)?;
         if kube.is_inside_the_cluster() {
             let host = format!("{}.{namespace}", cluster_id.rest_service_name());
             let url = url(&format!("{scheme}://{host}:{port}/"))?;
-            return Self::through(RestWay::Service(url), configuration);
+            return Self::through(RestWay::Service(url), scheme, security);
         }
         let addresses = configuration.get(&kubernetes_options::REST_SERVICE_NODE_PORT_ADDRESS_TYPE)?;
         let exposed = exposed::authority(kube, &namespace, cluster_id, addresses);
         if let Some(authority) = exposed.await
             && let Ok(url) = url(&format!("{scheme}://{authority}/"))
         {
-            let access = Self::through(RestWay::Exposed(url), configuration)?;
+            let access = Self::through(RestWay::Exposed(url), scheme, security.clone())?;
             if access.answers().await {
                 return Ok(access);
             }
             tracing::debug!(way = %access.way, "Flink does not answer there, so a tunnel is taken");
         }
         let tunnel = Tunnel::to_job_manager(kube.client(), namespace, cluster_id, port).await?;
-        Self::through(RestWay::Tunnel(tunnel), configuration)
+        Self::through(RestWay::Tunnel(tunnel), scheme, security)
     }
 
-    fn through(way: RestWay, configuration: &FlinkConfiguration) -> Result<Self, RestAccessError> {
+    fn through(way: RestWay, scheme: &str, security: RestSecurity) -> Result<Self, RestAccessError> {
         let base_url = match &way {
             RestWay::Given(url) | RestWay::Service(url) | RestWay::Exposed(url) => url.clone(),
-            RestWay::Tunnel(tunnel) => url(&format!(
-                "{}://{}/",
-                scheme(configuration)?,
-                tunnel.local_address()
-            ))?,
+            RestWay::Tunnel(tunnel) => url(&format!("{scheme}://{}/", tunnel.local_address()))?,
         };
-        let security = RestSecurity::from_configuration(configuration)?;
         let client = RestClient::with_security(base_url, security)?;
         tracing::debug!(%way, "found a way to the REST endpoint");
         Ok(Self { client, way })

@@ -4,6 +4,7 @@ mod extra_headers;
 mod key_store;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,6 +15,8 @@ use flink_k8s_core::configuration::{
     FlinkConfiguration, InvalidOptionValue, OptionRow as _, OptionalConfigOption, common_options,
     is_sensitive, rest_client_options as options,
 };
+use flink_k8s_core::tls;
+use k8s_openapi::ByteString;
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use rustls::ClientConfig;
@@ -105,6 +108,14 @@ pub enum RestSecurityError {
         /// The failure below.
         source: KeyStoreError,
     },
+    /// A store in the Secret of a cluster's certificates cannot be opened.
+    #[error("cannot open {name} of the cluster's certificates")]
+    StoreOfCluster {
+        /// Its key in the Secret.
+        name: &'static str,
+        /// The failure below.
+        source: KeyStoreError,
+    },
     /// A file has no certificate to trust.
     #[error("{file} of option {key} has no trusted certificate")]
     NothingTrusted {
@@ -147,7 +158,32 @@ impl RestSecurity {
     /// See [`RestSecurityError`].
     pub fn from_configuration(configuration: &FlinkConfiguration) -> Result<Self, RestSecurityError> {
         Ok(Self(Arc::new(Parts {
-            tls: tls(configuration)?,
+            tls: tls_of(configuration)?,
+            credentials: Credentials::from_configuration(configuration)?,
+            headers: extra_headers::from_environment(),
+        })))
+    }
+
+    /// For a cluster that was given these stores, by their names in [`tls`]: trusts and shows what is in them. Credentials
+    /// are those of the configuration, and so are passwords of stores that somebody else wrote.
+    pub(crate) fn of_cluster(
+        configuration: &FlinkConfiguration,
+        stores: &BTreeMap<String, ByteString>,
+    ) -> Result<Self, RestSecurityError> {
+        let read = |name: &'static str, option: &'static OptionalConfigOption<String>| {
+            let password = configuration.find(option)?;
+            let password = password.as_deref().unwrap_or(tls::STORE_PASSWORD);
+            let content = stores.get(name).map_or(&[][..], |content| &content.0);
+            KeyStore::read(content, password, password)
+                .map_err(|source| RestSecurityError::StoreOfCluster { name, source })
+        };
+        let trust = trust::Trust::Certificates {
+            certificates: read(tls::REST_TRUSTSTORE, &options::TRUSTSTORE_PASSWORD)?.trusted,
+            verifies_host_name: configuration.get(&options::VERIFY_HOST_NAME)?,
+        };
+        let identity = read(tls::REST_KEYSTORE, &options::KEYSTORE_PASSWORD)?.identity;
+        Ok(Self(Arc::new(Parts {
+            tls: Some(client_configuration(Some(trust), identity)?),
             credentials: Credentials::from_configuration(configuration)?,
             headers: extra_headers::from_environment(),
         })))
@@ -328,7 +364,7 @@ fn password(
 }
 
 /// `None` where nothing differs from what the system has.
-fn tls(configuration: &FlinkConfiguration) -> Result<Option<ClientConfig>, RestSecurityError> {
+fn tls_of(configuration: &FlinkConfiguration) -> Result<Option<ClientConfig>, RestSecurityError> {
     let trust = trust(configuration)?;
     let identity = identity(configuration)?;
     if trust.is_none() && identity.is_none() {

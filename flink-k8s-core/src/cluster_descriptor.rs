@@ -86,6 +86,8 @@ pub struct ClientFiles {
     pub krb5_conf: Option<(String, String)>,
     /// The jar of an application, where `pipeline.jars` names a file of the user's machine.
     pub job_jar: Option<JobJarFile>,
+    /// Stores of certificates that were made for the cluster (`flink-k8s.tls: auto`), by their keys in [`crate::tls`].
+    pub certificates: BTreeMap<String, Vec<u8>>,
 }
 
 /// A jar on the user's machine, to be staged in the cluster.

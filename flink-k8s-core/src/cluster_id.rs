@@ -89,6 +89,11 @@ impl ClusterId {
         format!("{}-runner", self.0)
     }
 
+    /// Name of the Secret with the certificates that are made for the cluster, `<cluster-id>-tls`.
+    pub fn tls_secret_name(&self) -> String {
+        format!("{}-tls", self.0)
+    }
+
     /// Name of the ConfigMap that holds the Hadoop configuration, `hadoop-config-<cluster-id>`.
     pub fn hadoop_config_map_name(&self) -> String {
         format!("hadoop-config-{}", self.0)

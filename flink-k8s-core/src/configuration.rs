@@ -22,6 +22,7 @@ pub mod resource_manager_options;
 pub mod rest_client_options;
 mod rest_url;
 pub mod scheduling_options;
+pub mod tls_options;
 mod value_form;
 mod yaml;
 

@@ -25,6 +25,7 @@ use crate::memory::TaskExecutorResources;
 use crate::parameters::job_manager::{JobManagerParameters, fixed_port};
 use crate::parameters::{ClusterParameters, InvalidSpecification};
 use crate::task_manager::owner_reference;
+use crate::tls;
 
 pub use standalone::{check_rest_demand, elastic_settings};
 
@@ -125,6 +126,7 @@ impl JobManagerSpecification {
         fix_ports(&mut configuration)?;
         wait_for_previous_workers(&mut configuration)?;
         standalone::let_jobs_wait(&mut configuration)?;
+        tls::set(&mut configuration)?;
         let logging_files: Vec<String> = files.logging.keys().cloned().collect();
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;
@@ -139,16 +141,25 @@ impl JobManagerSpecification {
             let address = internal_service::address(&parameters);
             configuration.set(common_options::JOB_MANAGER_RPC_ADDRESS.key, address, DEPLOYED);
         }
+        let mut deployment = deployment(&parameters, pod);
+        if let Some((key, secret)) = tls::annotation(&configuration, &parameters.cluster.cluster_id)? {
+            let annotations = deployment.metadata.annotations.get_or_insert_default();
+            annotations.insert(key, secret);
+        }
+        let certificates = (!files.certificates.is_empty())
+            .then(|| tls::object(&parameters.cluster.cluster_id, &files.certificates))
+            .map(|secret| AccompanyingObject::Secret(Box::new(secret)));
         let (configuration, shipped) = shipped_files(configuration, &parameters.cluster, files)?;
         let services = [
             internal_service::object(&parameters).map(service),
             Some(service(external_service::object(&parameters))),
         ];
         Ok(Self {
-            deployment: deployment(&parameters, pod),
+            deployment,
             accompanying: services
                 .into_iter()
                 .flatten()
+                .chain(certificates)
                 .chain(shipped)
                 .chain(
                     staged

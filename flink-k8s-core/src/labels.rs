@@ -25,6 +25,10 @@ pub const RESOURCE_MANAGER: &str = "resource-manager";
 pub const SPARE: &str = "flink-k8s/spare";
 /// Annotation of such a pod, once it is used: as which TaskManager, and with which arguments.
 pub const SPARE_ASSIGNMENT: &str = "flink-k8s/spare-assignment";
+/// Annotation of a Deployment whose REST endpoint speaks TLS: the Secret with what clients have to know.
+pub const TLS_SECRET: &str = "flink-k8s/tls-secret";
+/// Annotation of a Secret whose content was drawn by whoever made it: another content is no difference.
+pub const DRAWN: &str = "flink-k8s/drawn";
 
 /// Label of ConfigMaps with high-availability data; Flink up to 1.20 sets it.
 pub const CONFIG_MAP_TYPE: &str = "configmap-type";

@@ -28,4 +28,5 @@ pub mod resource_manager;
 pub mod restored_state;
 pub mod start_command;
 pub mod task_manager;
+pub mod tls;
 pub mod upgrade;

@@ -18,8 +18,8 @@ use crate::configuration::exposure_options::{
     TASK_MANAGER_MIN_AVAILABLE,
 };
 use crate::configuration::flink_k8s_options::{
-    DEMAND_SOURCE, DemandSourceKind, MAX_REPLACEMENTS, RESOURCE_MANAGER, ResourceManagerKind, WARM_SPARES,
-    elects_leader_beside_job_managers,
+    CertificateSource, DEMAND_SOURCE, DemandSourceKind, MAX_REPLACEMENTS, RESOURCE_MANAGER,
+    ResourceManagerKind, TLS, WARM_SPARES, elects_leader_beside_job_managers,
 };
 use crate::configuration::high_availability_options::{HIGH_AVAILABILITY_TYPE, HighAvailabilityMode};
 use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
@@ -84,6 +84,8 @@ pub enum UserTask {
     Deploy,
     /// Reach clusters: submit, list and end jobs, through the API server.
     Reach,
+    /// Make the certificates of clusters with `flink-k8s.tls`, and read them to reach those.
+    UseCertificates,
     /// Look at clusters: list them, say why one does not start.
     Look,
     /// Remove clusters.
@@ -97,6 +99,35 @@ pub enum UserTask {
 impl UserTask {
     /// The tasks of every day. The others remove single objects, for which not everybody should have the right.
     pub const EVERYDAY: [Self; 4] = [Self::Deploy, Self::Reach, Self::Look, Self::Remove];
+
+    /// The tasks of every day of who uses this configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the value of an option cannot be read.
+    pub fn everyday_with(configuration: &FlinkConfiguration) -> Result<Vec<Self>, InvalidOptionValue> {
+        Ok(Self::EVERYDAY
+            .into_iter()
+            .chain(Self::of_certificates(configuration)?)
+            .collect())
+    }
+
+    /// What deploying a cluster with this configuration needs.
+    ///
+    /// # Errors
+    ///
+    /// When the value of an option cannot be read.
+    pub fn deploy_with(configuration: &FlinkConfiguration) -> Result<Vec<Self>, InvalidOptionValue> {
+        Ok([Self::Deploy]
+            .into_iter()
+            .chain(Self::of_certificates(configuration)?)
+            .collect())
+    }
+
+    fn of_certificates(configuration: &FlinkConfiguration) -> Result<Option<Self>, InvalidOptionValue> {
+        let is_used = configuration.get(&TLS)? != CertificateSource::Off;
+        Ok(is_used.then_some(Self::UseCertificates))
+    }
 
     const fn permissions(self) -> &'static [Permission] {
         const DEPLOY: &[Permission] = &[
@@ -120,6 +151,10 @@ impl UserTask {
             Permission::new("list", "", "pods"),
             Permission::new("get", "", "pods/portforward"),
             Permission::new("create", "", "pods/portforward"),
+        ];
+        const USE_CERTIFICATES: &[Permission] = &[
+            Permission::new("get", "", "secrets"),
+            Permission::new("create", "", "secrets"),
         ];
         const LOOK: &[Permission] = &[
             Permission::new("list", "apps", "deployments"),
@@ -163,6 +198,7 @@ impl UserTask {
             Self::CollectGarbage => COLLECT_GARBAGE,
             Self::Deploy => DEPLOY,
             Self::Reach => REACH,
+            Self::UseCertificates => USE_CERTIFICATES,
             Self::Look => LOOK,
             Self::Remove => REMOVE,
         }

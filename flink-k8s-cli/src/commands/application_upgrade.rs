@@ -216,7 +216,8 @@ async fn stopped_here(printer: &Printer, connection: &Connection, cluster_id: &C
 
 /// Refuses, before anything is touched, what the user may not do to the end.
 async fn require_permissions(connection: &Connection) -> anyhow::Result<()> {
-    let mut needed = of_user([UserTask::Deploy, UserTask::Remove]);
+    let mut needed = of_user(UserTask::deploy_with(&connection.configuration)?);
+    needed.extend(of_user([UserTask::Remove]));
     // Who may not see ReplicaSets sees their pods.
     needed.remove(&Permission::new("list", "apps", "replicasets"));
     needed.insert(Permission::new("update", "", "configmaps"));

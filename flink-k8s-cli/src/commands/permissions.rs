@@ -23,7 +23,7 @@ const USER_ROLE: &str = "flink-k8s-user";
 /// Asks the API server for every right that the commands need, and prints a Role with those that miss.
 pub(crate) async fn preflight(printer: &Printer, arguments: PreflightArguments) -> anyhow::Result<Outcome> {
     let connection = Connection::open(printer, arguments.dynamic).await?;
-    let mut needed = permissions::of_user(UserTask::EVERYDAY);
+    let mut needed = permissions::of_user(UserTask::everyday_with(&connection.configuration)?);
     needed.extend(permissions::of_exposure(&connection.configuration)?);
     let missing = connection
         .kube
@@ -86,7 +86,7 @@ pub(crate) async fn rbac(printer: &Printer, arguments: RbacArguments) -> anyhow:
             }
         }
         RbacSubject::User => {
-            let mut needed = permissions::of_user(UserTask::EVERYDAY);
+            let mut needed = permissions::of_user(UserTask::everyday_with(&configuration)?);
             needed.extend(permissions::of_exposure(&configuration)?);
             permissions::role_manifest(USER_ROLE, &namespace, &needed)
         }
@@ -112,7 +112,7 @@ pub(crate) async fn before_start(
             REST_SSL_ENABLED.key, AUTHENTICATION_ENABLED.key,
         ));
     }
-    let mut needed = permissions::of_user([UserTask::Deploy]);
+    let mut needed = permissions::of_user(UserTask::deploy_with(configuration)?);
     needed.extend(permissions::of_exposure(configuration)?);
     require_all(kube, "start a cluster", needed).await
 }

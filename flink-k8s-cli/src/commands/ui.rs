@@ -19,9 +19,11 @@ pub(crate) async fn run(printer: &Printer, arguments: UiArguments) -> anyhow::Re
     let port = connection.configuration.get(&common_options::REST_PORT)?;
     let selector = labels::selector(&labels::job_manager(&cluster_id));
     let client = connection.kube.client();
+    let access = connection.access(cluster.namespace.clone(), &cluster_id).await?;
+    let scheme = access.client().base_url().scheme().to_owned();
     let tunnel = Tunnel::open_at(arguments.port, client, cluster.namespace, selector, port).await?;
     let mut url = tunnel.base_url();
-    if connection.configuration.get(&common_options::REST_SSL_ENABLED)? && url.set_scheme("https").is_ok() {
+    if scheme == "https" && url.set_scheme(&scheme).is_ok() {
         printer.talk(
             "the certificate of the cluster is made out to another name: the browser will ask about it",
         );

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, LogParams};
+use flink_k8s_client::rest_client::{RestClient, RestError};
+use flink_k8s_client::tunnel::Tunnel;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, ListParams, LogParams};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256};
 
@@ -249,5 +251,55 @@ async fn an_application_whose_rest_speaks_tls_is_followed_and_removed() {
         })
         .await;
     assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    machine.end();
+}
+
+#[tokio::test]
+async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
+    let Some(machine) = Machine::start() else { return };
+    let kube = machine.client().await;
+    let auto = ["-Dflink-k8s.tls=auto"];
+    machine.start_session(&auto);
+    let start = [&["session", "start"], &machine.session()[..], &auto].concat();
+    let again = machine.flink_k8s(&start);
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(
+        again.status.success() && said.contains("nothing is changed"),
+        "{said}"
+    );
+
+    let (input, output) = (
+        machine.scratch().join("input.txt"),
+        machine.scratch().join("output"),
+    );
+    fs::write(&input, TEXT.repeat(40)).unwrap();
+    // The cluster says itself which certificates are its own.
+    let said = finished(machine.run_word_count(&input, &output, Duration::ZERO));
+    assert!(said.contains("FINISHED"), "{said}");
+    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    let pods: Api<Pod> = Api::default_namespaced(kube.clone());
+    let pods = pods.list(&ListParams::default().labels("app=e2e")).await.unwrap();
+    assert_eq!(pods.items.len(), 3, "a JobManager and two TaskManagers");
+    for pod in pods {
+        let volumes = pod.spec.unwrap().volumes.unwrap();
+        assert!(
+            volumes.iter().any(|volume| volume.name == "e2e-tls-volume"),
+            "{volumes:?}"
+        );
+    }
+
+    let cluster_id = "e2e".parse().unwrap();
+    let tunnel = Tunnel::to_job_manager(kube.clone(), "default".parse().unwrap(), &cluster_id, 8081);
+    let tunnel = tunnel.await.unwrap();
+    let plain = RestClient::new(tunnel.base_url())
+        .unwrap()
+        .overview()
+        .await
+        .unwrap_err();
+    assert!(matches!(plain, RestError::TlsRequired { .. }), "{plain}");
+
+    machine.must(&["session", "stop", "e2e"]);
+    let secrets: Api<Secret> = Api::default_namespaced(kube);
+    assert_eq!(secrets.list(&ListParams::default()).await.unwrap().items, []);
     machine.end();
 }

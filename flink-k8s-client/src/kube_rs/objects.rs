@@ -33,14 +33,14 @@ impl KubeRsClient {
             format!("kerberos-krb5conf-{id}"),
         ];
         let deployment = [cluster_id.deployment_name().to_owned()];
-        let secret = [format!("kerberos-keytab-{id}")];
+        let named_secrets = [format!("kerberos-keytab-{id}"), cluster_id.tls_secret_name()];
         let (deployments, replica_sets, pods, services, config_maps, secrets, around) = futures::try_join!(
             self.all_of::<Deployment>(ObjectKind::Deployment, &selector, &deployment),
             self.readable_of::<ReplicaSet>(ObjectKind::ReplicaSet, &selector, &[]),
             self.all_of::<Pod>(ObjectKind::Pod, &selector, &[]),
             self.all_of::<Service>(ObjectKind::Service, &selector, &services),
             self.all_of::<ConfigMap>(ObjectKind::ConfigMap, &selector, &config_maps),
-            self.readable_of::<Secret>(ObjectKind::Secret, "", &secret),
+            self.readable_of::<Secret>(ObjectKind::Secret, "", &named_secrets),
             // Many calls at the same time make a large future.
             Box::pin(self.around_of(&selector)),
         )?;

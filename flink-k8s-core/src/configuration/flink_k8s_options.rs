@@ -38,6 +38,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &RESOURCE_MANAGER_MEMORY,
     &ON_FINISH,
     &STAGED_JAR_DIGEST,
+    &TLS,
+    &TLS_SECRET_NAME,
 ];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
@@ -196,6 +198,32 @@ pub enum DemandSourceKind {
 }
 
 enum_option_value!(DemandSourceKind { "native" => Native, "rest" => Rest });
+
+/// `flink-k8s.tls`: Who makes the certificates for REST and for what Flink's processes say to each other: off, auto for this client, secret for whoever made the Secret.
+pub const TLS: ConfigOption<CertificateSource> = ConfigOption::new(
+    "flink-k8s.tls",
+    "off",
+    "Who makes the certificates for REST and for what Flink's processes say to each other: off, auto for this client, secret for whoever made the Secret.",
+);
+
+/// `flink-k8s.tls.secret-name`: Secret with the stores that flink-k8s.tls=secret uses.
+pub const TLS_SECRET_NAME: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "flink-k8s.tls.secret-name",
+    "Secret with the stores that flink-k8s.tls=secret uses.",
+);
+
+/// Where a cluster's certificates come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// There are none, unless Flink's own options name some.
+    Off,
+    /// Whoever deploys makes them.
+    Auto,
+    /// A Secret that somebody else made.
+    Secret,
+}
+
+enum_option_value!(CertificateSource { "off" => Off, "auto" => Auto, "secret" => Secret });
 
 /// Who starts and stops TaskManagers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

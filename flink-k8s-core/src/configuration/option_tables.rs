@@ -4,6 +4,7 @@ use super::OptionRow;
 use super::{
     common_options, deployment_options, exposure_options, flink_k8s_options, high_availability_options,
     kubernetes_options, memory_options, resource_manager_options, rest_client_options, scheduling_options,
+    tls_options,
 };
 
 /// Every option that has a type here, table by table. Flink has many more, which pass through as they are.
@@ -20,6 +21,7 @@ pub fn all_options() -> impl Iterator<Item = &'static dyn OptionRow> {
         scheduling_options::TABLE,
         rest_client_options::TABLE,
         rest_client_options::CERTIFICATES_TABLE,
+        tls_options::TABLE,
     ]
     .into_iter()
     .flatten()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::configuration::{FlinkConfiguration, Origin, is_sensitive};
+use crate::labels;
 
 /// Maps of the user's, in which nothing appears by itself; everywhere else the API server adds defaults.
 const EXHAUSTIVE: [&str; 5] = ["data", "env", "labels", "matchLabels", "nodeSelector"];
@@ -25,7 +26,8 @@ pub struct Difference {
 }
 
 /// Compares what runs with what is wanted. Fields that only the running object has are the API server's, unless
-/// they are in a map or a list of the user's. Sensitive settings and Secrets are compared, but not shown.
+/// they are in a map or a list of the user's. Sensitive settings and Secrets are compared, but not shown; keys that are
+/// drawn anew each time are not compared.
 ///
 /// ```
 /// # use flink_k8s_core::manifest::differences;
@@ -42,7 +44,13 @@ pub fn differences(running: &Value, wanted: &Value) -> Vec<Difference> {
     let comparison = Comparison {
         hides_data: wanted["kind"] == "Secret",
     };
-    comparison.compare("", "", Some(running), Some(wanted), &mut found);
+    let mut wanted = wanted.clone();
+    if wanted["metadata"]["annotations"].get(labels::DRAWN).is_some()
+        && let Some(fields) = wanted.as_object_mut()
+    {
+        fields.remove("data");
+    }
+    comparison.compare("", "", Some(running), Some(&wanted), &mut found);
     found
 }
 
@@ -307,5 +315,17 @@ mod tests {
             found(&secret("aaa"), &secret("bbb")),
             ["data.keytab: ****** -> ******"]
         );
+    }
+
+    #[test]
+    fn keys_that_are_drawn_are_not_compared() {
+        let secret = |key: &str| {
+            serde_json::json!({
+                "kind": "Secret",
+                "metadata": {"annotations": {"flink-k8s/drawn": "true"}, "labels": {"app": "orders"}},
+                "data": {"rest.p12": key},
+            })
+        };
+        assert_eq!(differences(&secret("b25l"), &secret("dHdv")), []);
     }
 }
