@@ -16,6 +16,7 @@ use crate::configuration::rest_client_options as rest;
 use crate::configuration::tls_options as internal;
 use crate::configuration::{FlinkConfiguration, OptionRow, Origin, common_options, kubernetes_options};
 use crate::decorators::cluster_metadata;
+use crate::flink_version::FlinkVersion;
 use crate::labels;
 use crate::parameters::InvalidSpecification;
 
@@ -34,6 +35,10 @@ pub const STORE_PASSWORD: &str = "flink-k8s";
 const DIRECTORY: &str = "/opt/flink-k8s-tls";
 /// What keys on a curve can do; all of it is in TLS 1.2, Flink's default.
 const ALGORITHMS: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384";
+/// The netty of Flink 2.3 checks the names of hosts unless it is told not to, whatever `security.ssl.verify-hostname`
+/// says, and TaskManagers find each other by addresses that no certificate can name beforehand.
+const ANY_HOST_NAME: &str =
+    "-Dorg.apache.flink.shaded.netty4.io.netty.handler.ssl.defaultEndpointVerificationAlgorithm=NONE";
 const TLS: Origin = Origin::Derived("the certificates of this cluster");
 
 /// The Secret with the certificates of the cluster of this name; `None` where there are none.
@@ -89,6 +94,15 @@ pub(crate) fn set(configuration: &mut FlinkConfiguration) -> Result<(), InvalidS
     let is_ours = configuration.get(&flink_k8s_options::TLS)? == CertificateSource::Auto;
     if is_ours && !configuration.is_configured(algorithms) {
         configuration.set(algorithms.key, ALGORITHMS, TLS);
+    }
+    if configuration.get(&flink_k8s_options::FLINK_VERSION)? >= FlinkVersion::V2_3 {
+        for option in [
+            &common_options::JAVA_OPTS_JOB_MANAGER,
+            &common_options::JAVA_OPTS_TASK_MANAGER,
+        ] {
+            let given = configuration.get(option)?;
+            configuration.set(option.key, format!("{given} {ANY_HOST_NAME}").trim_start(), TLS);
+        }
     }
     let key = kubernetes_options::SECRETS.key;
     let others = configuration
@@ -171,6 +185,23 @@ mod tests {
         );
         let off = secured(&[]).unwrap();
         assert_eq!(text(&off, "kubernetes.secrets"), "");
+    }
+
+    #[test]
+    fn the_netty_of_newer_flinks_is_told_not_to_check_host_names() {
+        let settings = [
+            ("flink-k8s.tls", "auto"),
+            ("flink-k8s.flink-version", "2.3"),
+            ("env.java.opts.taskmanager", "-Xlog:gc"),
+        ];
+        let newer = secured(&settings).unwrap();
+        let options = text(&newer, "env.java.opts.taskmanager");
+        assert_eq!(options, format!("-Xlog:gc {ANY_HOST_NAME}"));
+        assert_eq!(text(&newer, "env.java.opts.jobmanager"), ANY_HOST_NAME);
+        assert_eq!(
+            text(&secured(&settings[..1]).unwrap(), "env.java.opts.jobmanager"),
+            ""
+        );
     }
 
     #[test]
