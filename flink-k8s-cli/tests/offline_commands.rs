@@ -108,6 +108,26 @@ fn rendered_objects_are_the_same_bytes_every_time() {
 }
 
 #[test]
+fn keys_that_a_start_would_make_are_not_rendered() {
+    let name = "-Dkubernetes.cluster-id=orders";
+    let rendered = run(&[
+        "render",
+        "session",
+        name,
+        SIZES[0],
+        SIZES[1],
+        "-Dflink-k8s.tls=auto",
+    ]);
+    let (text, said) = (standard_output(&rendered), standard_error(&rendered));
+    assert_eq!(rendered.status.code(), Some(0), "{said}");
+    assert!(
+        !text.contains("kind: Secret") && text.contains("secretName: orders-tls"),
+        "{text}"
+    );
+    assert!(said.contains("orders-tls is left out"), "{said}");
+}
+
+#[test]
 fn an_application_runs_our_program_or_the_script_of_flink() {
     let arguments = [
         "-Dkubernetes.cluster-id=orders",

@@ -10,6 +10,7 @@ use flink_k8s_core::job_manager::{
     APPLICATION_TARGET, ApplicationConfiguration, JobManagerSpecification, elastic_settings,
 };
 use flink_k8s_core::kube_client::{KubeClient as _, ObjectKind};
+use flink_k8s_core::labels;
 use flink_k8s_core::manifest::{Difference, ManifestObject, differences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::pod_name::PodName;
@@ -46,9 +47,25 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
         }
         RenderCommand::ResourceManager(arguments) => resource_manager(printer, arguments).await?,
     };
+    let objects = without_keys(printer, objects);
     // The text ends with a line break, and so does the printer's line.
     printer.data(ManifestObject::yaml(&objects)?.trim_end_matches('\n'));
     Ok(Outcome::Success)
+}
+
+/// Keys that a start would draw are not for the screen, nor for a repository of manifests.
+fn without_keys(printer: &Printer, mut objects: Vec<ManifestObject>) -> Vec<ManifestObject> {
+    objects.retain(|object| {
+        let is_drawn = object.value["metadata"]["annotations"].get(labels::DRAWN).is_some();
+        if is_drawn {
+            printer.talk(format!(
+                "{} {} is left out: a start with flink-k8s.tls=auto makes it; other tools need flink-k8s.tls=secret",
+                object.kind, object.name
+            ));
+        }
+        !is_drawn
+    });
+    objects
 }
 
 /// All objects of a resource manager; says what the JobManager that it is for must be told.
