@@ -8,18 +8,23 @@ mod flink;
 #[path = "interruption/guillotine.rs"]
 mod guillotine;
 
+use std::collections::BTreeMap;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use flink_k8s_local::test_cluster::TestCluster;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams};
 
 use flink::{Flink, Told, UNLUCKY};
 use guillotine::{Blade, Cut, Machine, Moment, assert_one_whole_cluster, said};
 
 const JAR: &str = "local:///opt/flink/usrlib/job.jar";
+/// The certificates have to stay the same.
+const TLS: &str = "-Dflink-k8s.tls=auto";
 const CHANGED: &str = "-Dparallelism.default=3";
 const MODE: [&str; 2] = ["--mode", "savepoint"];
 /// How many upgrades run at the same time, each in a namespace of its own.
@@ -32,6 +37,7 @@ struct Scene {
     machine: Machine,
     told: Arc<Mutex<Told>>,
     old_job: String,
+    certificates: BTreeMap<String, ByteString>,
 }
 
 /// Only what changes something: a program that dies at another call has done the same as one that dies before the next.
@@ -42,7 +48,7 @@ fn changes_something(call: &http::request::Parts) -> bool {
 impl Scene {
     async fn set(client: kube::Client, namespace: String) -> Self {
         let machine = Machine::new(&namespace);
-        let words = ["application", "start", "--detached", JAR];
+        let words = ["application", "start", "--detached", TLS, JAR];
         let started = machine
             .run(client.clone(), &Blade::new(None, |_| false), &words)
             .await;
@@ -53,8 +59,10 @@ impl Scene {
             machine,
             told: Arc::default(),
             old_job: String::new(),
+            certificates: BTreeMap::new(),
         };
         scene.old_job = scene.job().await;
+        scene.certificates = scene.secret("orders-tls").await;
         scene
     }
 
@@ -64,7 +72,7 @@ impl Scene {
         let flink = self.flink(blade.clone()).await;
         let endpoint = format!("-Dflink-k8s.rest.url={}", flink.url);
         let (command, more) = words.split_at(1);
-        let words = [&["application"], command, &[endpoint.as_str()], more].concat();
+        let words = [&["application"], command, &[endpoint.as_str(), TLS], more].concat();
         self.machine.run(self.client.clone(), &blade, &words).await
     }
 
@@ -99,6 +107,30 @@ impl Scene {
         Some(found.data.unwrap().into_values().collect())
     }
 
+    /// The names of all Secrets, once there is only one: the garbage collector is a moment behind.
+    async fn last_secret(&self) -> Vec<String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut names = Vec::new();
+        for _ in 0..600 {
+            let found = secrets.list(&ListParams::default()).await.unwrap();
+            names = found
+                .items
+                .into_iter()
+                .filter_map(|secret| secret.metadata.name)
+                .collect();
+            if names.len() == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        names
+    }
+
+    async fn secret(&self, name: &str) -> BTreeMap<String, ByteString> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        secrets.get(name).await.unwrap().data.unwrap()
+    }
+
     /// Fails unless one whole cluster with this in its configuration runs another job from the last savepoint, and
     /// nothing is left of the upgrade.
     async fn assert_goes_on_with(&self, expected: &str, case: &str) {
@@ -108,6 +140,11 @@ impl Scene {
             "{case}: the record is gone"
         );
         assert_one_whole_cluster(&self.client, &self.namespace, case).await;
+        assert_eq!(self.last_secret().await, ["orders-tls"], "{case}");
+        assert!(
+            self.secret("orders-tls").await == self.certificates,
+            "{case}: the certificates are others"
+        );
         let configuration = self.config_map("flink-config-orders").await.unwrap();
         assert!(configuration.contains(expected), "{case}: {configuration}");
         assert!(!configuration.contains(UNLUCKY), "{case}: {configuration}");
@@ -196,7 +233,7 @@ async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be
 
     // The old job is stopped, and the client dies before it hears of that.
     let stop = Cut {
-        call: 5,
+        call: 6,
         moment: Moment::After,
     };
     let killed = scene.upgrade(Some(stop), &wanted).await;

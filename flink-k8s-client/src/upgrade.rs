@@ -7,6 +7,7 @@
 
 mod error;
 mod gate;
+mod kept_certificates;
 mod objects;
 mod old_job;
 mod plan;
@@ -245,6 +246,7 @@ impl Upgrade<'_> {
         // The futures are large.
         let event = match phase {
             Phase::Intended => {
+                Box::pin(self.keep_certificates()).await?;
                 self.mark(&self.record.upgrade_id.to_string(), Event::Marked)
                     .await?
             }

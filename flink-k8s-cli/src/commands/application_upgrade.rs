@@ -12,7 +12,7 @@ use flink_k8s_core::cluster_descriptor::ClusterSpecification;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{Origin, kubernetes_options};
 use flink_k8s_core::job_manager::ApplicationConfiguration;
-use flink_k8s_core::permissions::{Permission, UserTask, of_user};
+use flink_k8s_core::permissions::{Permission, UserTask, of_exposure, of_user};
 use flink_k8s_core::upgrade::{Ending, Phase, Snapshot, UpgradeMode, UpgradeRecord};
 
 use super::{interrupted, permissions, render};
@@ -218,6 +218,7 @@ async fn stopped_here(printer: &Printer, connection: &Connection, cluster_id: &C
 async fn require_permissions(connection: &Connection) -> anyhow::Result<()> {
     let mut needed = of_user(UserTask::deploy_with(&connection.configuration)?);
     needed.extend(of_user([UserTask::Remove]));
+    needed.extend(of_exposure(&connection.configuration)?);
     // Who may not see ReplicaSets sees their pods.
     needed.remove(&Permission::new("list", "apps", "replicasets"));
     needed.insert(Permission::new("update", "", "configmaps"));

@@ -5,8 +5,9 @@ use std::time::Instant;
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::cluster_descriptor::{ClusterDescriptor as _, DeployOutcome, DeployedCluster};
 use flink_k8s_core::cluster_id::ClusterId;
-use flink_k8s_core::configuration::flink_k8s_options::{self, CertificateSource};
-use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options, kubernetes_options};
+use flink_k8s_core::configuration::{
+    FlinkConfiguration, Origin, common_options, kubernetes_options, tls_options,
+};
 
 use super::replace::{self, OnDifference};
 use super::{dry_run, interrupted, permissions};
@@ -133,12 +134,7 @@ pub(crate) fn print(
             .to_string(),
         ),
         OutputFormat::Table => {
-            let (configuration, tls) = (&connection.configuration, &common_options::REST_SSL_ENABLED);
-            let is_tls = if configuration.is_configured(tls) {
-                configuration.get(tls)?
-            } else {
-                configuration.get(&flink_k8s_options::TLS)? != CertificateSource::Off
-            };
+            let is_tls = tls_options::rest_speaks_tls(&connection.configuration)?;
             let scheme = if is_tls { "https" } else { "http" };
             printer.data(format!("{scheme}://{service}.{namespace}:{port}"));
             printer.talk(format!(

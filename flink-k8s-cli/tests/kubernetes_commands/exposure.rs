@@ -116,15 +116,34 @@ async fn what_kubectl_applied_without_an_owner_is_removed_too() {
 async fn a_load_balancer_that_lets_everybody_in_is_warned_of_before_it_is_made() {
     let bench = Bench::start().await;
     let exposed = "-Dkubernetes.rest-service.exposed.type=LoadBalancer";
-    let started = bench.flink_k8s(&["session", "start", "--no-wait", exposed]).await;
+    let session = ["session", "start", "--no-wait", exposed];
+    let application = [
+        "application",
+        "start",
+        "--detached",
+        exposed,
+        "local:///opt/job.jar",
+    ];
+    for start in [&session[..], &application] {
+        let started = bench.flink_k8s(start).await;
+        assert_eq!(started.code, Some(0), "{}", started.said);
+        let warning = started.said.lines().next().unwrap();
+        assert!(
+            warning.starts_with("warning: kubernetes.rest-service.exposed.type=LoadBalancer")
+                && warning.contains("whoever reaches it can run programs in the cluster"),
+            "{}",
+            started.said
+        );
+        let stopped = bench.flink_k8s(&["session", "stop"]).await;
+        assert_eq!(stopped.code, Some(0), "{}", stopped.said);
+    }
+    let mutual = [
+        "-Dflink-k8s.tls=auto",
+        "-Dsecurity.ssl.rest.authentication-enabled=true",
+    ];
+    let started = bench.flink_k8s(&[&session[..], &mutual].concat()).await;
     assert_eq!(started.code, Some(0), "{}", started.said);
-    let warning = started.said.lines().next().unwrap();
-    assert!(
-        warning.starts_with("warning: kubernetes.rest-service.exposed.type=LoadBalancer")
-            && warning.contains("whoever reaches it can run programs in the cluster"),
-        "{}",
-        started.said
-    );
+    assert!(!started.said.contains("warning: "), "{}", started.said);
     bench.cluster.shutdown().await;
 }
 

@@ -16,6 +16,16 @@ use crate::kubernetes_cluster_descriptor::ATTEMPT_ANNOTATION;
 
 /// Flink's configuration file in the cluster's ConfigMap.
 pub(super) const CONFIGURATION_FILE: &str = "config.yaml";
+/// What a cluster consists of besides its Deployment.
+pub(super) const PARTS: [ObjectKind; 7] = [
+    ObjectKind::Service,
+    ObjectKind::ConfigMap,
+    ObjectKind::Secret,
+    ObjectKind::Ingress,
+    ObjectKind::HttpRoute,
+    ObjectKind::NetworkPolicy,
+    ObjectKind::PodDisruptionBudget,
+];
 const OF_THIS_START: Origin = Origin::Derived("this start of an upgrade");
 /// Annotations of a Deployment that are about its own life, not about what it is.
 const PASSING_ANNOTATIONS: [&str; 8] = [
@@ -151,9 +161,7 @@ pub(super) fn specification(objects: Vec<Value>) -> Result<JobManagerSpecificati
     for object in objects {
         match object["kind"].as_str() {
             Some("Deployment") => deployment = Some(typed(object)?),
-            Some("Service") => accompanying.push(AccompanyingObject::Service(Box::new(typed(object)?))),
-            Some("Secret") => accompanying.push(AccompanyingObject::Secret(Box::new(typed(object)?))),
-            _ => accompanying.push(AccompanyingObject::ConfigMap(Box::new(typed(object)?))),
+            _ => accompanying.push(part(object)?),
         }
     }
     Ok(JobManagerSpecification {
@@ -161,6 +169,30 @@ pub(super) fn specification(objects: Vec<Value>) -> Result<JobManagerSpecificati
         accompanying,
         configuration: FlinkConfiguration::new(),
     })
+}
+
+fn part(object: Value) -> Result<AccompanyingObject, UnusableObjects> {
+    Ok(match kind_of(&object) {
+        Some(ObjectKind::Service) => AccompanyingObject::Service(Box::new(typed(object)?)),
+        Some(ObjectKind::ConfigMap) => AccompanyingObject::ConfigMap(Box::new(typed(object)?)),
+        Some(ObjectKind::Secret) => AccompanyingObject::Secret(Box::new(typed(object)?)),
+        Some(ObjectKind::Ingress) => AccompanyingObject::Ingress(Box::new(typed(object)?)),
+        Some(ObjectKind::HttpRoute) => AccompanyingObject::HttpRoute(Box::new(typed(object)?)),
+        Some(ObjectKind::NetworkPolicy) => AccompanyingObject::NetworkPolicy(Box::new(typed(object)?)),
+        Some(ObjectKind::PodDisruptionBudget) => {
+            AccompanyingObject::PodDisruptionBudget(Box::new(typed(object)?))
+        }
+        _ => {
+            let kind = &object["kind"];
+            return Err(unusable("objects", format!("{kind} is part of no cluster")));
+        }
+    })
+}
+
+/// Which of the kinds that belong to clusters it is.
+fn kind_of(object: &Value) -> Option<ObjectKind> {
+    let mut kinds = PARTS.into_iter().chain([ObjectKind::Deployment]);
+    kinds.find(|kind| object["kind"] == kind.as_str())
 }
 
 /// How the objects of the new cluster differ from those of the old one.
@@ -198,14 +230,8 @@ pub(super) fn dropped(old: &[Value], new: &[Value], namespace: &Namespace) -> Ve
 }
 
 fn reference(object: &Value, namespace: &Namespace) -> Option<ObjectReference> {
-    let kinds = [
-        ObjectKind::Deployment,
-        ObjectKind::Service,
-        ObjectKind::ConfigMap,
-        ObjectKind::Secret,
-    ];
     Some(ObjectReference {
-        kind: kinds.into_iter().find(|kind| object["kind"] == kind.as_str())?,
+        kind: kind_of(object)?,
         namespace: namespace.clone(),
         name: object["metadata"]["name"].as_str()?.to_owned(),
     })
@@ -272,6 +298,19 @@ mod tests {
     fn a_start_without_a_snapshot_forgets_the_one_before() {
         let configuration = configuration(&start(None), &"orders".parse().unwrap()).unwrap();
         assert!(!configuration.is_configured(&deployment_options::SAVEPOINT_PATH));
+    }
+
+    #[test]
+    fn what_opens_a_cluster_or_protects_it_stays_what_it_is() {
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "orders"}, "spec": {"selector": {}, "template": {}}});
+        let object = |kind: &str| json!({"kind": kind, "metadata": {"name": "orders"}, "spec": {}});
+        let objects = vec![object("PodDisruptionBudget"), deployment, object("Ingress")];
+        let built = specification(objects).unwrap();
+        let kinds: Vec<_> = built.accompanying.iter().map(AccompanyingObject::kind).collect();
+        assert_eq!(kinds, [ObjectKind::PodDisruptionBudget, ObjectKind::Ingress]);
+        let refusal = specification(vec![object("Lease")]).unwrap_err();
+        let source = std::error::Error::source(&refusal).unwrap().to_string();
+        assert!(source.contains("\"Lease\" is part of no cluster"), "{source}");
     }
 
     #[test]

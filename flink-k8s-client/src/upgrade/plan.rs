@@ -9,6 +9,7 @@ use flink_k8s_core::configuration::{
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification, is_application};
 use flink_k8s_core::kube_client::{FlinkObject, KubeClient as _, ObjectKind, ObjectReference, Uid};
+use flink_k8s_core::labels;
 use flink_k8s_core::manifest::{ManifestObject, ObjectDifferences};
 use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::upgrade::{Progress, Snapshot, UpgradeId, UpgradeMode, UpgradeRecord};
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
+use super::kept_certificates::{is_drawn, without_keys};
 use super::objects::{self, Start};
 use super::{UpgradeError, Upgrader, find_upgrade};
 use crate::rest_client::JobState;
@@ -142,20 +144,23 @@ impl Upgrader {
     ) -> Result<Vec<Value>, UpgradeError> {
         let labelled = self.kube.list_labelled_objects(cluster_id).await?;
         let is_part = |object: &&FlinkObject| {
-            let kinds = [ObjectKind::Service, ObjectKind::ConfigMap, ObjectKind::Secret];
             let mut owners = object.owners.iter();
-            kinds.contains(&object.reference.kind)
+            objects::PARTS.contains(&object.reference.kind)
                 && !object.is_high_availability_data()
                 && (object.owners.is_empty() || owners.any(|owner| owner.uid == uid.as_str()))
         };
         let mut parts = Vec::new();
         for object in labelled.iter().filter(is_part) {
             let ObjectReference { kind, name, .. } = &object.reference;
-            if *kind == ObjectKind::Secret {
+            // Whoever needs the token of the runners makes it.
+            if *kind == ObjectKind::Secret && *name == cluster_id.runner_secret_name() {
+                continue;
+            }
+            if *kind == ObjectKind::Secret && !object.annotations.contains_key(labels::DRAWN) {
                 return Err(UpgradeError::Secret(object.reference.clone()));
             }
             if let Some(found) = self.kube.find_object(*kind, name).await? {
-                parts.push(objects::creatable(found, *kind));
+                parts.push(without_keys(objects::creatable(found, *kind)));
             }
         }
         let deployment = serde_json::to_value(running);
@@ -220,12 +225,13 @@ fn new_objects(built: &JobManagerSpecification, namespace: &Namespace) -> Result
     let manifest = manifest.map_err(|source| UpgradeError::Specification(Box::new(source)))?;
     Ok(manifest
         .into_iter()
-        .map(|object| objects::creatable(object.value, object.kind))
+        .map(|object| without_keys(objects::creatable(object.value, object.kind)))
         .collect())
 }
 
 fn refuse_secrets(objects: &[Value], namespace: &Namespace) -> Result<(), UpgradeError> {
-    match objects.iter().find(|object| object["kind"] == "Secret") {
+    let is_shipped = |object: &&Value| object["kind"] == "Secret" && !is_drawn(object);
+    match objects.iter().find(is_shipped) {
         None => Ok(()),
         Some(secret) => Err(UpgradeError::Secret(ObjectReference {
             kind: ObjectKind::Secret,

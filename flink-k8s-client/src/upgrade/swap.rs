@@ -53,6 +53,7 @@ impl Upgrade<'_> {
             mark: &mark,
         };
         let objects = objects::prepared(record.objects(side), &start)?;
+        let objects = self.with_kept_certificates(side, objects).await?;
         let specification = objects::specification(objects)?;
         match self.upgrader.descriptor.deploy_objects(specification).await {
             Ok(_) => Ok(Event::Started),

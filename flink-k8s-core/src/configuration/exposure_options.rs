@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use super::common_options::REST_SSL_ENABLED;
 use super::kubernetes_options::{OptionMap, REST_SERVICE_EXPOSED_TYPE, RestServiceExposure};
 use super::rest_client_options::AUTHENTICATION_ENABLED;
+use super::tls_options::rest_speaks_tls;
 use super::{
     ConfigOption, FlinkConfiguration, InvalidOptionValue, MalformedValue, OptionRow, OptionValue,
     OptionalConfigOption,
@@ -108,7 +108,7 @@ pub const TASK_MANAGER_MIN_AVAILABLE: OptionalConfigOption<u16> = OptionalConfig
 /// When the value of an option cannot be read.
 pub fn is_open_to_everybody(configuration: &FlinkConfiguration) -> Result<bool, InvalidOptionValue> {
     let is_exposed = configuration.get(&REST_SERVICE_EXPOSED_TYPE)? == RestServiceExposure::LoadBalancer;
-    let asks = configuration.get(&REST_SSL_ENABLED)? && configuration.get(&AUTHENTICATION_ENABLED)?;
+    let asks = rest_speaks_tls(configuration)? && configuration.get(&AUTHENTICATION_ENABLED)?;
     Ok(is_exposed && !asks)
 }
 

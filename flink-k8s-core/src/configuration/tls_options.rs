@@ -1,6 +1,8 @@
 //! Options of Flink with which its processes show certificates to each other, and which ciphers all of them use.
 
-use super::{ConfigOption, OptionRow, OptionalConfigOption};
+use super::common_options::REST_SSL_ENABLED;
+use super::flink_k8s_options::{CertificateSource, TLS};
+use super::{ConfigOption, FlinkConfiguration, InvalidOptionValue, OptionRow, OptionalConfigOption};
 
 /// Every option of this file.
 pub const TABLE: &[&dyn OptionRow] = &[
@@ -56,3 +58,16 @@ pub const ALGORITHMS: ConfigOption<String> = ConfigOption::new(
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
     "Ciphers of every connection with TLS.",
 );
+
+/// Whether a cluster with this configuration speaks TLS on its REST endpoint: as it says itself, or because it is given
+/// certificates.
+///
+/// # Errors
+///
+/// When the value of an option cannot be read.
+pub fn rest_speaks_tls(configuration: &FlinkConfiguration) -> Result<bool, InvalidOptionValue> {
+    if configuration.is_configured(&REST_SSL_ENABLED) {
+        return configuration.get(&REST_SSL_ENABLED);
+    }
+    Ok(configuration.get(&TLS)? != CertificateSource::Off)
+}

@@ -157,6 +157,13 @@ impl UpgradeRecord {
         format!("flink-k8s-upgrade-{cluster_id}")
     }
 
+    /// The labels of what belongs to the upgrade of a cluster of this name.
+    pub fn labels_for(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+        [(labels::TYPE, Self::TYPE), (labels::APP, cluster_id.as_str())]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+    }
+
     /// The job of the start that is due or was made last.
     pub fn started_job(&self) -> JobId {
         self.upgrade_id.job_id(self.progress.starts)
@@ -208,18 +215,10 @@ impl UpgradeRecord {
         for (key, value) in [(SNAPSHOT, snapshot), (REASON, progress.reason.clone())] {
             data.extend(value.map(|value| (key.to_owned(), value)));
         }
-        let labels = [
-            (labels::TYPE, Self::TYPE),
-            (labels::APP, self.cluster_id.as_str()),
-        ];
         ConfigMap {
             metadata: ObjectMeta {
                 name: Some(Self::name_for(&self.cluster_id)),
-                labels: Some(
-                    labels
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .into(),
-                ),
+                labels: Some(Self::labels_for(&self.cluster_id)),
                 resource_version: version,
                 ..ObjectMeta::default()
             },
