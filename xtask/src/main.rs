@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod flink_distribution;
+mod image;
 mod interrupt;
 mod java_runtime;
 mod job_jar;
@@ -57,6 +58,8 @@ enum Task {
     Simulate(simulate::Arguments),
     /// Compare the public items of the libraries with those of an earlier revision
     Semver(semver::Arguments),
+    /// Make a container image of our programs, statically linked, without a container engine
+    Image(image::Arguments),
     /// Check the rules of this repository that no other tool knows
     Tidy,
 }
@@ -87,6 +90,7 @@ async fn run(task: Task, terminal: Terminal) -> anyhow::Result<()> {
         Task::Oracle(arguments) => oracle::run(&arguments, std::io::stdin().lock(), std::io::stdout().lock()),
         Task::Simulate(arguments) => simulate::run(arguments, terminal, &interrupt()?).await,
         Task::Semver(arguments) => semver::run(arguments, terminal, &interrupt()?).await,
+        Task::Image(arguments) => image::run(arguments, terminal, &interrupt()?).await,
         Task::Test(arguments) => test::run(arguments, terminal, &interrupt()?).await,
         Task::Tidy => {
             let workspace = workspace::Workspace::locate(&interrupt()?).await?;

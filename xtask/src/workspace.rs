@@ -50,6 +50,11 @@ impl Workspace {
         })
     }
 
+    /// The directory of everything that is built.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// A directory for what a task makes, beside what cargo builds.
     ///
     /// # Errors
