@@ -30,6 +30,8 @@ mod job_managers;
 mod jobs;
 #[path = "end_to_end/local_programs.rs"]
 mod local_programs;
+#[path = "end_to_end/lost_leaders.rs"]
+mod lost_leaders;
 #[path = "end_to_end/outage.rs"]
 mod outage;
 #[path = "end_to_end/processes.rs"]
@@ -48,8 +50,6 @@ mod spares;
 mod stock_image;
 #[path = "end_to_end/tls.rs"]
 mod tls;
-#[path = "end_to_end/two_job_managers.rs"]
-mod two_job_managers;
 #[path = "end_to_end/upgrades.rs"]
 mod upgrades;
 #[path = "end_to_end/versions.rs"]

@@ -28,6 +28,9 @@ const FORWARDED: [Signal; 6] = [
     Signal::SIGUSR2,
 ];
 
+/// Those of them after which the JVM ends.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
 /// A running JVM.
 #[derive(Debug)]
 pub struct JavaProcess {
@@ -103,7 +106,8 @@ impl JavaProcess {
     }
 
     /// Waits for the end of the JVM and passes signals on until then. Once `stop` is cancelled the JVM
-    /// gets SIGTERM. As PID 1 of a container we also collect processes that the JVM left behind.
+    /// gets SIGTERM. Cancels `farewell` before the JVM gets a signal that ends it. As PID 1 of a container
+    /// we also collect processes that the JVM left behind.
     ///
     /// # Errors
     ///
@@ -112,16 +116,26 @@ impl JavaProcess {
     /// # Cancel safety
     ///
     /// Dropping the future kills the JVM.
-    pub async fn supervise(mut self, stop: CancellationToken) -> Result<ExitStatus, JavaProcessError> {
+    pub async fn supervise(
+        mut self,
+        stop: CancellationToken,
+        farewell: CancellationToken,
+    ) -> Result<ExitStatus, JavaProcessError> {
         let mut signals = forwarded_signals()?;
         let mut children = unix::signal(SignalKind::child())?;
         let mut told_to_stop = false;
         loop {
             tokio::select! {
                 status = self.child.wait() => return Ok(status?),
-                Some(signal) = signals.recv() => self.send(signal),
+                Some(signal) = signals.recv() => {
+                    if ENDING.contains(&signal) {
+                        farewell.cancel();
+                    }
+                    self.send(signal);
+                }
                 () = stop.cancelled(), if !told_to_stop => {
                     told_to_stop = true;
+                    farewell.cancel();
                     self.send(Signal::SIGTERM);
                 }
                 Some(()) = children.recv() => collect_orphans(self.pid),
@@ -210,7 +224,7 @@ mod tests {
         );
         let status = process
             .unwrap()
-            .supervise(CancellationToken::new())
+            .supervise(CancellationToken::new(), CancellationToken::new())
             .await
             .unwrap();
         assert_eq!(exit_code(status), 42);
@@ -221,8 +235,13 @@ mod tests {
         let secret = (TOKEN_VARIABLE.to_owned(), "0123456789abcdef".to_owned());
         let script = format!("test -z \"${TOKEN_VARIABLE}\"");
         let process = JavaProcess::start(&shell(&script), &[secret]).unwrap();
-        let status = process.supervise(CancellationToken::new()).await.unwrap();
+        let farewell = CancellationToken::new();
+        let status = process
+            .supervise(CancellationToken::new(), farewell.clone())
+            .await
+            .unwrap();
         assert_eq!(exit_code(status), 0);
+        assert!(!farewell.is_cancelled(), "nobody told it to end");
     }
 
     #[tokio::test]
@@ -230,7 +249,10 @@ mod tests {
         let stop = CancellationToken::new();
         let process = JavaProcess::start(&shell("exec sleep 600"), &[]).unwrap();
         stop.cancel();
-        assert_eq!(exit_code(process.supervise(stop).await.unwrap()), 128 + 15);
+        let farewell = CancellationToken::new();
+        let status = process.supervise(stop, farewell.clone()).await.unwrap();
+        assert_eq!(exit_code(status), 128 + 15);
+        assert!(farewell.is_cancelled());
     }
 
     #[tokio::test]

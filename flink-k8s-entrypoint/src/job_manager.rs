@@ -134,8 +134,10 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let spares = spares(surroundings, &configuration, &kube);
     let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
+    let farewell = CancellationToken::new();
     let mut manager = ResourceManager::new(options, Arc::new(kube), Some(forward), factory)
         .with_endpoint(endpoint)
+        .with_farewell(farewell.clone())
         .with_metrics(metrics);
     if let Some(spares) = spares {
         manager = manager.with_spares(spares);
@@ -156,7 +158,7 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         .clone()
         .zip(rest)
         .map(|((life_cycle, uid), rest)| AbortOnDropHandle::new(tokio::spawn(life_cycle.finish(uid, rest))));
-    let supervised = java.supervise(stop_java.clone());
+    let supervised = java.supervise(stop_java.clone(), farewell);
     tokio::pin!(supervised);
     let status = tokio::select! {
         status = &mut supervised => status?,

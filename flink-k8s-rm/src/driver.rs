@@ -83,6 +83,7 @@ pub struct ResourceManager {
     spares: Option<SpareSetup>,
     demand: Option<Arc<dyn DemandSource>>,
     endpoint: Option<Endpoint>,
+    farewell: CancellationToken,
     handle: ResourceManagerHandle,
     inbox: mpsc::Receiver<Call>,
     version: watch::Sender<u64>,
@@ -125,6 +126,7 @@ impl ResourceManager {
             spares: None,
             demand: None,
             endpoint: None,
+            farewell: CancellationToken::new(),
             handle,
             inbox,
             version,
@@ -151,6 +153,15 @@ impl ResourceManager {
     #[must_use]
     pub fn with_spares(mut self, spares: SpareSetup) -> Self {
         self.spares = Some(spares);
+        self
+    }
+
+    /// Leaves the pods to the next resource manager from when this token is cancelled: nothing is created or deleted any
+    /// more, and the lease is given back at once. To be cancelled before the JobManager is told to end, for it then gives
+    /// back the workers with which the next one goes on; it may go on asking until `shutdown`.
+    #[must_use]
+    pub fn with_farewell(mut self, farewell: CancellationToken) -> Self {
+        self.farewell = farewell;
         self
     }
 
@@ -209,7 +220,7 @@ impl ResourceManager {
         };
         let driver = Driver::new(self.options, self.kube, pods, self.demand, claim, news, observer);
         driver
-            .run(self.inbox, &mut endpoint, shutdown)
+            .run(self.inbox, &mut endpoint, self.farewell, shutdown)
             .instrument(span)
             .await?;
         if let Err(failure) = publishing.await {

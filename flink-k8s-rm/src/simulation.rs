@@ -17,6 +17,7 @@ mod disturbances;
 mod drains;
 mod election;
 mod endpoint;
+mod farewells;
 mod job_manager;
 mod kubelet;
 mod ledger;

@@ -10,7 +10,6 @@ pub(crate) struct JobManagerPod {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) is_ready: bool,
-    pub(crate) restarts: i32,
 }
 
 /// The pods of JobManagers that have an address.
@@ -24,7 +23,6 @@ pub(crate) async fn job_managers(client: &kube::Client) -> Vec<JobManagerPod> {
             name: pod.metadata.name?,
             address: status.pod_ip?,
             is_ready: container.ready && pod.metadata.deletion_timestamp.is_none(),
-            restarts: container.restart_count,
         })
     };
     let listed = pods.list(&of_cluster).await.unwrap();
@@ -51,8 +49,24 @@ pub(crate) async fn leading(client: &kube::Client) -> Option<JobManagerPod> {
 
 /// The pod whose resource manager acts.
 pub(crate) async fn acting(client: &kube::Client) -> Option<String> {
+    let holder = acting_process(client).await?;
+    Some(holder.split_once('_')?.0.to_owned())
+}
+
+/// By what the JVM that leads and the resource manager that acts are known to the others; both are new in each process.
+pub(crate) async fn leading_processes(client: &kube::Client) -> Option<[String; 2]> {
+    let config_maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let elected = config_maps.get_opt("e2e-cluster-config-map").await.unwrap()?;
+    let record = &elected.metadata.annotations?["control-plane.alpha.kubernetes.io/leader"];
+    let record: serde_json::Value = serde_json::from_str(record).unwrap();
+    let jvm = record["holderIdentity"]
+        .as_str()
+        .filter(|holder| !holder.is_empty())?;
+    Some([jvm.to_owned(), acting_process(client).await?])
+}
+
+async fn acting_process(client: &kube::Client) -> Option<String> {
     let leases: Api<Lease> = Api::default_namespaced(client.clone());
     let lease = leases.get_opt("e2e-resource-manager").await.unwrap()?;
-    let holder = lease.spec?.holder_identity?;
-    Some(holder.split_once('_')?.0.to_owned())
+    lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
 }

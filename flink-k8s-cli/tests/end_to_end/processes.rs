@@ -23,6 +23,17 @@ pub(crate) fn below(ancestor: u32, text: &str) -> Vec<u32> {
     found
 }
 
+/// The processes below `ancestor` that are in the pod of this name.
+pub(crate) fn of_pod(ancestor: u32, pod: &str) -> Vec<u32> {
+    let host_name = format!("HOSTNAME={pod}\0");
+    let mut all = below(ancestor, "");
+    all.retain(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(&host_name)
+    });
+    all
+}
+
 /// The command line of a process with blanks between its words; empty when it is gone.
 pub(crate) fn command_line(pid: u32) -> String {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -52,7 +63,12 @@ pub(crate) fn mentioning(text: &str) -> Vec<String> {
 
 /// SIGKILL.
 pub(crate) fn kill_at_once(pid: u32) {
-    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    send(pid, Signal::SIGKILL);
+}
+
+/// This signal.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
 fn descends_from(mut pid: u32, ancestor: u32) -> bool {

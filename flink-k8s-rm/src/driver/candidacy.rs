@@ -23,6 +23,8 @@ pub(crate) struct Candidacy {
     has_led: bool,
     /// Leadership ended, and calls are under way still.
     is_stopping: bool,
+    /// The JobManager beside us ends, or we do.
+    has_withdrawn: bool,
 }
 
 /// Whether the JobManager beside us watches its workers.
@@ -50,6 +52,7 @@ impl Candidacy {
             job_manager: JobManagerSeen::Never,
             has_led: false,
             is_stopping: false,
+            has_withdrawn: false,
         }
     }
 
@@ -90,7 +93,9 @@ impl Candidacy {
 
     /// The JobManager beside us has taken the lead in Flink.
     pub(crate) fn job_manager_leads(&mut self) {
-        self.claim = Some(Claim::FromItsHolder);
+        if !self.has_withdrawn {
+            self.claim = Some(Claim::FromItsHolder);
+        }
     }
 
     /// Takes note of whether the JobManager beside us watches its workers, or is about to. The answer is what to
@@ -103,6 +108,7 @@ impl Candidacy {
             JobManagerSeen::Never | JobManagerSeen::GoneSince(_) => before,
         };
         match before {
+            _ if self.has_withdrawn => None,
             JobManagerSeen::GoneSince(since)
                 if !watches && since + JOB_MANAGER_GONE_AFTER <= now && self.claim.is_some() =>
             {
@@ -122,9 +128,11 @@ impl Candidacy {
         }
     }
 
-    /// The process ends, so it claims nothing any more.
-    pub(crate) fn withdraw(&mut self) {
+    /// The JobManager beside us ends, or we do: nothing is claimed any more. The answer is what to feed the agreement.
+    pub(crate) fn withdraw(&mut self) -> Event {
+        self.has_withdrawn = true;
         self.claim = None;
+        Event::Unwanted
     }
 
     /// A term begins.
@@ -209,6 +217,18 @@ mod tests {
         candidacy.begins(Start::Anew);
         candidacy.ends(&handed_over());
         assert_eq!(candidacy.claim(), None);
+    }
+
+    #[test]
+    fn who_has_withdrawn_claims_nothing_any_more_whatever_its_job_manager_does() {
+        let mut candidacy = candidacy();
+        candidacy.note_job_manager(true, at(0));
+        assert_eq!(candidacy.withdraw(), Event::Unwanted);
+        candidacy.job_manager_leads();
+        for (second, watches) in [(1, true), (2, false), (20, false), (21, true)] {
+            assert_eq!(candidacy.note_job_manager(watches, at(second)), None);
+            assert_eq!(candidacy.claim(), None);
+        }
     }
 
     #[test]

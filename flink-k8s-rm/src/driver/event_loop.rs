@@ -2,6 +2,7 @@
 
 mod answers;
 mod election;
+mod farewell;
 mod nodes;
 mod pods;
 mod spares;
@@ -70,6 +71,8 @@ pub(super) struct Driver {
     view: JobManagerView,
     /// The view has workers from before another resource manager led.
     is_view_outdated: bool,
+    /// The JobManager beside us has been told to end.
+    is_leaving: bool,
     started: Instant,
     wake: Option<Instant>,
     under_way: JoinSet<Happening>,
@@ -104,6 +107,8 @@ pub(super) struct News {
 #[derive(Debug)]
 enum Happening {
     Shutdown,
+    /// The JobManager beside us is about to be told to end.
+    Farewell,
     EndpointEnded(Result<io::Result<()>, JoinError>),
     TaskFailed(JoinError),
     /// A call to the API server came back.
@@ -173,6 +178,7 @@ impl Driver {
             writes_under_way: 0,
             view,
             is_view_outdated: false,
+            is_leaving: false,
             started: Instant::now(),
             wake: None,
             under_way: JoinSet::new(),
@@ -191,6 +197,7 @@ impl Driver {
         mut self,
         mut inbox: mpsc::Receiver<Call>,
         endpoint: &mut Option<JoinHandle<io::Result<()>>>,
+        farewell: CancellationToken,
         shutdown: CancellationToken,
     ) -> Result<(), ResourceManagerError> {
         self.look_up_owner(Duration::ZERO);
@@ -200,6 +207,8 @@ impl Driver {
             let happening = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => Happening::Shutdown,
+                // Before what the JobManager orders because it ends.
+                () = farewell.cancelled(), if !self.is_leaving => Happening::Farewell,
                 ended = ended(endpoint) => Happening::EndpointEnded(ended),
                 Some(done) = self.under_way.join_next() => done.unwrap_or_else(Happening::TaskFailed),
                 event = next_event(&mut self.pods) => event.map_or(Happening::WatchEnded, Happening::Pods),
@@ -211,6 +220,7 @@ impl Driver {
             self.check_term();
             match happening {
                 Happening::Shutdown => break,
+                Happening::Farewell => self.take_leave(),
                 Happening::EndpointEnded(ended) => {
                     *endpoint = None;
                     if !shutdown.is_cancelled() {

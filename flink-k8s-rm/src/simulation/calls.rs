@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::api_server::{
     already_exists, delete_error, forbidden, name_of, quota_exhausted, server_error, uid_of,
 };
+use super::farewells::Stop;
 use super::kubelet::PodKey;
 use super::ledger::Invariant;
 use super::manager::{CutOff, is_foreign};
@@ -121,6 +122,13 @@ impl World {
 
     /// Sends a call of the resource manager on its way.
     pub(super) fn call(&mut self, process: u64, kind: CallKind) {
+        let manager = self.managers.get(&process);
+        if manager.is_some_and(|manager| manager.stop != Stop::NotInSight) {
+            let name = kind.name().clone();
+            self.violated(Invariant::LeavesWorkersToTheNext, || {
+                format!("{process} writes {name} although its JobManager ends")
+            });
+        }
         let is_busy = |call: &AwaitedCall| call.process == process && call.kind.name() == kind.name();
         if self.awaited.values().any(is_busy) {
             let name = kind.name().clone();

@@ -69,6 +69,8 @@ pub(super) enum Disturbance {
     RemovedByForce,
     /// The container with JobManager and resource manager restarts.
     ContainerRestarts,
+    /// The container is told to stop, ends in order, and is replaced.
+    ContainerIsStopped,
     /// The JobManager loses and gains leadership; the resource manager goes on.
     NewSession,
     /// The JobManager does not react for a while.
@@ -114,6 +116,8 @@ const RIVALRY: &[(Disturbance, u64)] = &[(Disturbance::Pause, 60), (Disturbance:
 const HOST_CHANGES: (Disturbance, u64) = (Disturbance::HostChanges, 60);
 
 const DRAINS: (Disturbance, u64) = (Disturbance::NodeIsDrained, 90);
+
+const STOPS: (Disturbance, u64) = (Disturbance::ContainerIsStopped, 60);
 
 const WORKLOAD: &[(Disturbance, u64)] = &[
     (Disturbance::JobArrives, 40),
@@ -177,6 +181,13 @@ impl Climate {
     /// Adds nodes that are drained.
     pub(super) fn with_drains(mut self, random: &mut Random) -> Self {
         let (kind, mean) = DRAINS;
+        self.add(kind, mean, random);
+        self
+    }
+
+    /// Adds containers that are told to stop.
+    pub(super) fn with_stops(mut self, random: &mut Random) -> Self {
+        let (kind, mean) = STOPS;
         self.add(kind, mean, random);
         self
     }

@@ -56,6 +56,7 @@ impl World {
                 }
             }
             Disturbance::ContainerRestarts => self.with_any_process(Self::restart_container),
+            Disturbance::ContainerIsStopped => self.with_any_process(Self::order_stop),
             Disturbance::NewSession if self.standalone.is_some() => self.restart_standalone(),
             Disturbance::NewSession => self.with_any_process(Self::start_session),
             Disturbance::Pause => {
@@ -113,22 +114,12 @@ impl World {
     }
 
     /// JobManager and resource manager share a container and end together.
-    fn restart_container(&mut self, process: u64) {
+    pub(super) fn restart_container(&mut self, process: u64) {
         let Some(manager) = self.managers.remove(&process) else {
             return;
         };
         note!(self, "container {} ends", manager.seat);
-        if self.standalone.is_none() && self.job_manager.process == process {
-            self.task_managers_lose_job_manager();
-            self.job_manager.is_ready = false;
-            self.job_manager.workers.clear();
-            self.job_manager.session += 1;
-            if self.shape.has_election {
-                self.look_for_leader();
-            } else if self.random.chance(400) {
-                self.jobs.clear();
-            }
-        }
+        self.end_session(process);
         let back = self.now + self.random.millis(1_000, 15_000);
         self.agenda
             .plan(back, Happening::ManagerStarts { seat: manager.seat });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::api_server::timestamp;
+use super::farewells::Stop;
 use super::job_manager::JobManager;
 use super::ledger::Invariant;
 use super::manager::Manager;
@@ -96,6 +97,7 @@ impl World {
         };
         let permission = match &manager.election {
             Some(election) => election.candidacy.permission(),
+            None if manager.stop == Stop::Heeded => Permission::Never,
             None => Permission::Always,
         };
         !permission.is_over(&manager.moment(self.now))
@@ -203,12 +205,26 @@ impl World {
             return;
         };
         election.candidacy.ends(loss);
+        self.cease(process);
+    }
+
+    /// Ends what is under way and starts nothing.
+    pub(super) fn cease(&mut self, process: u64) {
         self.close_watch(process);
         if self.plant != Some(Plant::ForgetsFence) {
             self.end_calls(process);
         }
         self.tell(process, workers::Event::LeadershipLost);
         self.tell(process, workers::Event::NodesUnknown);
+    }
+
+    /// Leads no more, for good.
+    pub(super) fn withdraw(&mut self, process: u64) {
+        let manager = self.managers.get_mut(&process);
+        if let Some(election) = manager.and_then(|manager| manager.election.as_mut()) {
+            let unwanted = election.candidacy.withdraw();
+            self.elect(process, unwanted);
+        }
     }
 
     /// Says that leadership has ended once the last call has.
@@ -380,7 +396,10 @@ impl World {
     }
 
     fn is_well(&self, process: u64) -> bool {
-        let is_well = |manager: &Manager| !manager.is_paused(self.now) && manager.cut_off.until <= self.now;
+        let is_well = |manager: &Manager| {
+            let is_cut_off = manager.cut_off.until > self.now;
+            !manager.is_paused(self.now) && !is_cut_off && manager.stop == Stop::NotInSight
+        };
         self.managers.get(&process).is_some_and(is_well)
     }
 

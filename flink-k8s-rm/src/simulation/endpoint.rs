@@ -5,6 +5,7 @@ use std::time::Duration;
 use flink_k8s_core::pod_name::PodName;
 use serde_json::Value;
 
+use super::farewells::Stop;
 use super::job_manager::{CHECK_DELAY, IDLE_TIMEOUT, IsUsable, JobManager, Order};
 use super::kubelet::PodKey;
 use super::manager::Manager;
@@ -113,7 +114,8 @@ impl World {
         let Some(manager) = self.managers.get_mut(&process) else {
             return;
         };
-        if manager.leads(self.now) && manager.workers.are_pods_listed() {
+        let knows_pods = manager.leads(self.now) && manager.workers.are_pods_listed();
+        if knows_pods || manager.stop == Stop::Heeded {
             self.job_manager_lists(process);
         } else {
             manager.is_list_awaited = true;

@@ -49,6 +49,8 @@ pub enum Invariant {
     OneActs,
     /// A resource manager sends no write after the end of the term under which the write began.
     WritesWithinItsTerm,
+    /// A resource manager whose JobManager was told to end creates nothing and deletes nothing.
+    LeavesWorkersToTheNext,
     /// Once the faults have stopped, the resource manager beside the leading JobManager soon acts.
     SomebodyActs,
     /// With a standalone JobManager only workers that hold no slot are released.
@@ -89,6 +91,7 @@ impl fmt::Display for Invariant {
             Self::QuietWhenSettled => "in a quiet system nothing is written",
             Self::OneActs => "two resource managers never act at the same time",
             Self::WritesWithinItsTerm => "nothing is written after the end of a term",
+            Self::LeavesWorkersToTheNext => "whose JobManager ends leaves the workers to the next one",
             Self::ReleasesOnlyIdle => "only workers that hold no slot are released",
             Self::PolicyIsKept => "there are never more workers than the policy allows",
             Self::IdleWorkersGo => "in the end no worker stays that has nothing to do",

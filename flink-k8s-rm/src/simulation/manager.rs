@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::api_server::{ChangeKind, timestamp};
 use super::calls::CallKind;
 use super::election::Election;
+use super::farewells::Stop;
 use super::kubelet::Node;
 use super::ledger::{Invariant, Ledger, Want};
 use super::plant::Plant;
@@ -63,6 +64,7 @@ pub(super) struct Manager {
     /// What happened to it while it was paused.
     pub(super) missed: Vec<Happening>,
     pub(super) cut_off: CutOff,
+    pub(super) stop: Stop,
     /// Until then the JobManager beside it believes that it leads.
     pub(super) job_manager_lingers_until: Duration,
     wake: Option<Duration>,
@@ -97,7 +99,7 @@ impl Manager {
     /// Whether it acts, by its own clock.
     pub(super) fn leads(&self, now: Duration) -> bool {
         let leads = |election: &Election| election.leads(self.moment(now));
-        self.election.as_ref().is_none_or(leads)
+        self.stop != Stop::Heeded && self.election.as_ref().is_none_or(leads)
     }
 
     pub(super) fn is_paused(&self, now: Duration) -> bool {
@@ -163,6 +165,7 @@ impl World {
             paused_until: Duration::ZERO,
             missed: Vec::new(),
             cut_off: CutOff::default(),
+            stop: Stop::default(),
             job_manager_lingers_until: Duration::ZERO,
             wake: None,
             is_looking: false,
@@ -212,7 +215,7 @@ impl World {
         if manager.election.is_some() {
             self.look_at_job_manager(process);
             self.campaign(process);
-        } else {
+        } else if manager.leads(self.now) {
             self.list_pods(process, Duration::ZERO);
         }
     }

@@ -61,6 +61,8 @@ pub enum Plant {
     ForgetsSpares,
     /// Each worker that is about to be lost gets a replacement, whatever the bound.
     ExceedsMaxReplacements,
+    /// What a JobManager orders while it ends is carried out.
+    IgnoresFarewell,
 }
 
 impl Plant {
@@ -93,6 +95,7 @@ impl Plant {
         Self::OverwritesMarks,
         Self::ForgetsSpares,
         Self::ExceedsMaxReplacements,
+        Self::IgnoresFarewell,
     ];
 
     /// Its name on the command line.
@@ -125,6 +128,7 @@ impl Plant {
             Self::OverwritesMarks => "overwrites-marks",
             Self::ForgetsSpares => "forgets-spares",
             Self::ExceedsMaxReplacements => "exceeds-max-replacements",
+            Self::IgnoresFarewell => "ignores-farewell",
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Shape {
     pub(super) has_moving_hosts: bool,
     /// Whether nodes are drained.
     pub(super) has_drains: bool,
+    /// Whether containers are told to stop.
+    pub(super) has_stops: bool,
     /// The spares that there are to be.
     pub(super) spares: Option<Stock>,
 }
@@ -53,6 +55,7 @@ impl Shape {
             warm: random.index(3),
             max_replacements: random.index(4),
         });
+        let has_stops = !is_standalone && seed % 6 == 5;
         Self {
             seats,
             has_election,
@@ -60,6 +63,7 @@ impl Shape {
             is_standalone,
             has_moving_hosts,
             has_drains,
+            has_stops,
             spares,
         }
     }

@@ -69,6 +69,7 @@ const FOUND_BY: &[(Plant, u64)] = &[
     (Plant::OverwritesMarks, 42_672),
     (Plant::ForgetsSpares, 72),
     (Plant::ExceedsMaxReplacements, 0),
+    (Plant::IgnoresFarewell, 5),
 ];
 const WORLDS_AFTER_IT: u64 = 40;
 

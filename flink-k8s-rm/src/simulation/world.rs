@@ -96,6 +96,18 @@ pub(super) enum Happening {
     JobManagerFailsOver {
         session: u64,
     },
+    /// A process learns that its container is to stop.
+    StopIsOrdered {
+        process: u64,
+    },
+    /// The JobManager beside a process that was told to stop ends.
+    JobManagerEnds {
+        process: u64,
+    },
+    /// The container of a process ends.
+    ContainerEnds {
+        process: u64,
+    },
     /// A paused process goes on.
     Resumes {
         process: u64,
@@ -255,6 +267,11 @@ impl World {
         } else {
             climate
         };
+        let climate = if shape.has_stops {
+            climate.with_stops(&mut random)
+        } else {
+            climate
+        };
         let policy = policy(&mut random, redundant);
         let mut world = Self {
             shape,
@@ -361,6 +378,8 @@ impl World {
             | Happening::OwnerAnswered { process }
             | Happening::TimerRings { process, .. }
             | Happening::LookEnds { process }
+            | Happening::StopIsOrdered { process }
+            | Happening::JobManagerEnds { process }
             | Happening::Rest { process, .. } => Some(*process),
             Happening::JobManager { session, .. } if *session == self.job_manager.session => {
                 Some(self.job_manager.process)
@@ -403,6 +422,9 @@ impl World {
             Happening::LeaseCallTimesOut { process, number } => self.lease_answered(process, number, None),
             Happening::ElectionTimerRings { process, at } => self.election_timer_rings(process, at),
             Happening::JobManagerFailsOver { session } => self.job_manager_fails_over(session),
+            Happening::StopIsOrdered { process } => self.stop_is_ordered(process),
+            Happening::JobManagerEnds { process } => self.job_manager_ends(process),
+            Happening::ContainerEnds { process } => self.restart_container(process),
             Happening::Resumes { process } => self.resume(process),
             Happening::Watch {
                 process,

@@ -128,6 +128,43 @@ async fn each_requested_worker_becomes_one_pod_and_then_nothing_is_written_any_m
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_manager_that_is_told_to_end_takes_no_worker_along_and_starts_none() {
+    for api_server in [None, Some(Fault::Fails), Some(Fault::LosesTheAnswer)] {
+        let cluster = FakeCluster::default();
+        let farewell = CancellationToken::new();
+        let manager = Running::start(manager_of(&cluster).with_farewell(farewell.clone()));
+        manager.request(2).await;
+        eventually("two pods", async || cluster.pods().len() == 2).await;
+        (1..=2).for_each(|index| cluster.run_pod(&name(index)));
+        eventually("they run", async || {
+            let reasons = reasons(&manager.handle).await;
+            reasons.iter().all(|reason| reason.ends_with("running"))
+        })
+        .await;
+        let calls = cluster.calls();
+
+        cluster.set_outage(api_server);
+        farewell.cancel();
+        let given_back = manager.handle.release_worker(name(1).parse().unwrap()).await;
+        assert!(given_back.unwrap(), "the JobManager sees that it is gone");
+        manager.handle.request_worker(request(3)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(cluster.calls(), calls, "{api_server:?}");
+        assert!(!*manager.handle.leading().borrow());
+        manager.stop().await;
+
+        cluster.set_outage(None);
+        let next = Running::on(&cluster);
+        let adopted = [1, 2].map(|index| format!("{}: running", name(index)));
+        eventually("the next one goes on with both", async || {
+            reasons(&next.handle).await == adopted
+        })
+        .await;
+        next.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_server_that_fails_for_ten_seconds_loses_and_doubles_nothing() {
     let cluster = FakeCluster::default();
     let manager = Running::on(&cluster);

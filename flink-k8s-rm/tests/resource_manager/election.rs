@@ -43,6 +43,15 @@ impl Manager {
         status.leadership.role == LeadershipRole::Leader && status.is_ready()
     }
 
+    /// As if its JobManager had been told to end and gave this worker back, asked for that one, and listed them again.
+    async fn end_its_job_manager(&self, farewell: &CancellationToken, released: u32, requested: u32) {
+        farewell.cancel();
+        let name = name(released).parse().unwrap();
+        assert!(self.handle.release_worker(name).await.unwrap());
+        self.request(requested).await;
+        self.handle.claim_lead().await.unwrap();
+    }
+
     /// As if its JobManager had listed its workers.
     async fn take_lead(&self) {
         self.handle.claim_lead().await.unwrap();
@@ -212,6 +221,64 @@ async fn who_leads_again_after_another_one_forgets_what_it_had_planned_before() 
     let worker = first.handle.status().await.unwrap().workers.remove(0);
     assert_eq!(worker.demand, "adopted");
     first.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_job_manager_ends_hands_the_lease_over_at_once_and_the_workers_with_it() {
+    let cluster = FakeCluster::default();
+    let farewell = CancellationToken::new();
+    let endpoint = Endpoint::bind().await.unwrap();
+    let manager = manager_of(&cluster, "old").with_endpoint(endpoint);
+    let old = Manager::start(manager.with_farewell(farewell.clone()));
+    old.take_lead().await;
+    old.request(1).await;
+    old.request(2).await;
+    eventually("two pods", async || cluster.pods() == [name(1), name(2)]).await;
+    (1..=2).for_each(|index| cluster.run_pod(&name(index)));
+    let calls = cluster.calls();
+
+    old.end_its_job_manager(&farewell, 1, 3).await;
+    let told = Instant::now();
+    eventually("the lease is given back", async || holder(&cluster).is_none()).await;
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert!(!*old.handle.leading().borrow());
+    let endpoint = Endpoint::bind().await.unwrap();
+    let next = Manager::start(manager_of(&cluster, "next").with_endpoint(endpoint));
+    next.take_lead().await;
+    let adopted = [1, 2].map(|index| format!("{}: running", name(index)));
+    assert_eq!(reasons(&next.handle).await, adopted);
+
+    // The JVM may take as long as it likes.
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(holder(&cluster).as_deref(), Some("next"));
+    old.stop().await;
+    assert_eq!(holder(&cluster).as_deref(), Some("next"));
+    assert_eq!(cluster.pods(), [name(1), name(2)]);
+    assert_eq!(cluster.calls(), calls, "no pod was created or deleted");
+    next.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_manager_that_ends_before_its_manager_leads_leaves_the_lease_to_others() {
+    let cluster = FakeCluster::default();
+    let only = Manager::on(&cluster, "holder");
+    eventually("it leads", async || only.leads().await).await;
+    cluster.set_outage(Some(Fault::Fails));
+    let farewell = CancellationToken::new();
+    let endpoint = Endpoint::bind().await.unwrap();
+    let manager = manager_of(&cluster, "late").with_endpoint(endpoint);
+    let late = Manager::start(manager.with_farewell(farewell.clone()));
+    late.handle.claim_lead().await.unwrap();
+    farewell.cancel();
+    late.handle.claim_lead().await.unwrap();
+    cluster.set_outage(None);
+    eventually("the holder leads again", async || only.leads().await).await;
+    sleep(Duration::from_secs(120)).await;
+    assert!(only.leads().await, "nobody asks it for the lease");
+    let status = late.handle.status().await.unwrap();
+    assert_eq!(status.leadership.role, LeadershipRole::Standby);
+    late.stop().await;
+    only.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

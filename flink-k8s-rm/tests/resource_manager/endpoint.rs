@@ -27,6 +27,8 @@ pub(crate) struct JobManager {
     pub(crate) token: String,
     pub(crate) http: Client,
     pub(crate) handle: ResourceManagerHandle,
+    /// Cancelled when it is about to end.
+    farewell: CancellationToken,
     _shutdown: DropGuard,
 }
 
@@ -36,7 +38,10 @@ impl JobManager {
     }
 
     pub(crate) async fn start_with(forward: Option<ApiServer>, times: LeaderElectionTimes) -> Self {
-        let cluster = FakeCluster::default();
+        Self::start_on(FakeCluster::default(), forward, times).await
+    }
+
+    async fn start_on(cluster: FakeCluster, forward: Option<ApiServer>, times: LeaderElectionTimes) -> Self {
         let endpoint = Endpoint::bind().await.unwrap().with_leader_election_times(times);
         let address = endpoint.address();
         let kubeconfig: Value =
@@ -51,8 +56,10 @@ impl JobManager {
             .to_owned();
         let options = ResourceManagerOptions::new(CLUSTER_ID.parse().unwrap(), "default".parse().unwrap())
             .with_start_delay(Duration::ZERO);
+        let farewell = CancellationToken::new();
         let manager = ResourceManager::new(options, Arc::new(cluster.clone()), forward, factory())
-            .with_endpoint(endpoint);
+            .with_endpoint(endpoint)
+            .with_farewell(farewell.clone());
         let handle = manager.handle();
         let shutdown = CancellationToken::new();
         tokio::spawn(manager.run(shutdown.clone()));
@@ -63,6 +70,7 @@ impl JobManager {
             token,
             http,
             handle,
+            farewell,
             _shutdown: shutdown.drop_guard(),
         }
     }
@@ -291,4 +299,17 @@ async fn a_pod_that_is_no_worker_request_is_refused_with_the_reason() {
         "{message}"
     );
     assert!(job_manager.handle.status().await.unwrap().workers.is_empty());
+}
+
+#[tokio::test]
+async fn a_job_manager_that_is_told_to_end_does_not_wait_for_its_workers() {
+    let cluster = FakeCluster::default();
+    cluster.set_outage(Some(Fault::Fails));
+    let job_manager = JobManager::start_on(cluster, None, LeaderElectionTimes::default()).await;
+    let path = format!("{PODS}?{SELECTED}");
+    let ((), early) = tokio::join!(async { job_manager.farewell.cancel() }, job_manager.get(&path));
+    let late = job_manager.get(&path).await;
+    for list in [early, late] {
+        assert_eq!(list["items"], json!([]), "{list}");
+    }
 }

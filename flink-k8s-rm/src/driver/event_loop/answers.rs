@@ -42,7 +42,9 @@ impl Driver {
             Call::Get { name, reply } => {
                 let _ = reply.send(self.view.get(&name));
             }
-            Call::List { reply } if self.leads() && self.workers.are_pods_listed() => self.list(reply),
+            Call::List { reply } if self.is_leaving || self.leads() && self.workers.are_pods_listed() => {
+                self.list(reply);
+            }
             Call::List { reply } => {
                 self.waiting_lists.retain(|waiting| !waiting.is_closed());
                 self.waiting_lists.push(reply);

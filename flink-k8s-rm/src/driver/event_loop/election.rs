@@ -38,11 +38,10 @@ impl Election {
 }
 
 impl Driver {
-    /// Whether we act: the lease is ours, or there is none to have.
+    /// Whether we act: the lease is ours, or there is none to have, and the JobManager beside us goes on.
     pub(super) fn leads(&self) -> bool {
-        self.election
-            .as_ref()
-            .is_none_or(|election| election.candidacy.leads(self.now()))
+        let is_ours = |election: &Election| election.candidacy.leads(self.now());
+        !self.is_leaving && self.election.as_ref().is_none_or(is_ours)
     }
 
     /// The JobManager beside us has taken the lead in Flink, as its list of workers shows.
@@ -161,6 +160,11 @@ impl Driver {
         };
         warn!(reason = %loss, "this resource manager does not lead any more");
         election.candidacy.ends(loss);
+        self.cease();
+    }
+
+    /// Ends what is under way and starts nothing; what is known of pods and nodes is old from now on.
+    pub(super) fn cease(&mut self) {
         (self.pods, self.nodes) = (None, None);
         self.fence.set(Permission::Never);
         self.handle(workers::Event::LeadershipLost);
@@ -179,12 +183,17 @@ impl Driver {
         }
     }
 
+    /// Leads no more, for good, and gives the lease back as soon as nothing is under way.
+    pub(super) fn withdraw(&mut self) {
+        if let Some(election) = &mut self.election {
+            let unwanted = election.candidacy.withdraw();
+            self.elect(unwanted);
+        }
+    }
+
     /// Gives the lease back, so that the next one need not wait until it runs out.
     pub(super) async fn leave_election(&mut self) {
-        if let Some(election) = &mut self.election {
-            election.candidacy.withdraw();
-        }
-        self.elect(Event::Unwanted);
+        self.withdraw();
         let leaving = async {
             while self
                 .election

@@ -52,7 +52,7 @@ impl Driver {
         if self.election.is_some() {
             self.look_at_job_manager();
             self.campaign();
-        } else {
+        } else if self.leads() {
             self.open_watch();
             self.open_node_watch();
         }
