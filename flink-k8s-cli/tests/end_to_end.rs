@@ -20,6 +20,8 @@ mod chain;
 mod diagnosis;
 #[path = "end_to_end/faults.rs"]
 mod faults;
+#[path = "end_to_end/hanging.rs"]
+mod hanging;
 #[path = "end_to_end/harness.rs"]
 mod harness;
 #[path = "end_to_end/high_availability.rs"]

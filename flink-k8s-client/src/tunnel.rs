@@ -32,8 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A port on 127.0.0.1 whose connections lead to a port of a pod, through the API server: works wherever
 /// the API server can be reached, also for Services of type `ClusterIP`.
 ///
-/// For every connection the newest ready pod is chosen, so the tunnel outlives a pod. It closes, with all
-/// its connections, when it is dropped.
+/// For every connection the newest ready pod is chosen, so the tunnel outlives a pod; while none is ready, the newest
+/// that runs. It closes, with all its connections, when it is dropped.
 ///
 /// ```no_run
 /// # use flink_k8s_client::{rest_client::RestClient, tunnel::Tunnel};
@@ -72,7 +72,7 @@ pub enum TunnelError {
         /// The failure below.
         source: Box<CallError>,
     },
-    /// No pod that matches is ready.
+    /// No pod that matches is ready, or at least runs.
     #[error("none of the {pods} pods with {selector} in namespace {namespace} is ready")]
     NoReadyPod {
         /// Which pods.
@@ -151,8 +151,8 @@ impl Tunnel {
         Self::open(client, namespace, selector, port).await
     }
 
-    /// Opens a tunnel to `port` of the newest ready pod that matches the label selector. It must be called
-    /// on a tokio runtime, whose tasks carry the connections.
+    /// Opens a tunnel to `port` of the newest ready pod that matches the label selector, or of the newest that
+    /// runs while none is ready. It must be called on a tokio runtime, whose tasks carry the connections.
     ///
     /// # Errors
     ///
@@ -311,7 +311,8 @@ impl Way {
         }
     }
 
-    /// The newest pod that is ready.
+    /// The newest pod that is ready. One that runs will do, too: it may be slow, or a port of it may answer that does
+    /// not decide whether it is ready.
     async fn choose(&self, pods: &Api<Pod>) -> Result<String, TunnelError> {
         let listed = pods.list(&ListParams::default().labels(&self.selector)).await;
         let listed = listed.map_err(|source| TunnelError::List {
@@ -319,8 +320,8 @@ impl Way {
             namespace: self.namespace.clone(),
             source: Box::new(CallError::from_kube(source)),
         })?;
-        let ready = listed.items.iter().filter(|pod| is_ready(pod));
-        match ready.max_by_key(|pod| age_order(pod)) {
+        let running = listed.items.iter().filter(|pod| is_running(pod));
+        match running.max_by_key(|pod| (is_ready(pod), age_order(pod))) {
             Some(pod) => Ok(pod.name_any()),
             None => Err(TunnelError::NoReadyPod {
                 selector: self.selector.clone(),
@@ -388,6 +389,17 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
         .flat_map(|status| status.conditions.iter().flatten());
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
     pod.metadata.deletion_timestamp.is_none() && ready.next().is_some()
+}
+
+/// Whether the pod is ready, or at least has a container that runs, and is not being deleted.
+pub(crate) fn is_running(pod: &Pod) -> bool {
+    let containers = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let mut running =
+        containers.filter(|status| status.state.as_ref().is_some_and(|it| it.running.is_some()));
+    is_ready(pod) || (pod.metadata.deletion_timestamp.is_none() && running.next().is_some())
 }
 
 fn age_order(pod: &Pod) -> Option<Timestamp> {

@@ -106,11 +106,16 @@ impl Bench {
             .create(&PostParams::default(), &job_manager)
             .await
             .unwrap();
-        let ready = json!({"status": {
+        self.job_manager_is(&json!({
             "phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}],
-        }});
+        }))
+        .await;
+    }
+
+    async fn job_manager_is(&self, status: &Value) {
+        let patch = json!({"status": status});
         self.api::<Pod>()
-            .patch_status("orders-1", &PatchParams::default(), &Patch::Merge(&ready))
+            .patch_status("orders-1", &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .unwrap();
     }
@@ -391,6 +396,17 @@ async fn a_tunnel_leads_to_the_newest_ready_pod_and_says_why_when_there_is_none(
     assert!(tunnel.last_failure().is_none());
     let both = futures::join!(rest.configuration(), rest.configuration());
     assert!(both.0.is_ok() && both.1.is_ok());
+    // Where none is ready, one that runs has to do.
+    bench
+        .job_manager_is(&json!({
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{
+                "name": "flink-main-container", "image": "flink:2.1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"running": {}},
+            }],
+        }))
+        .await;
+    assert!(rest.configuration().await.is_ok());
 
     // Nobody listens in the pod.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -21,7 +21,9 @@ pub(crate) mod mount_secrets;
 pub(crate) mod persistent_volume_claim_mount;
 pub(crate) mod pod_template;
 pub(crate) mod pod_template_mount;
+pub(crate) mod probes;
 pub(crate) mod protection;
+pub(crate) mod security;
 
 use std::collections::BTreeMap;
 
@@ -33,6 +35,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_id::ClusterId;
 use crate::labels;
+
+pub use probes::IS_ALIVE_ARGUMENT;
 
 /// Name of the container that runs Flink; pod templates refer to it.
 pub const MAIN_CONTAINER: &str = "flink-main-container";

@@ -16,7 +16,7 @@ use crate::configuration::{
 use crate::decorators::{
     FlinkPod, command_job_manager, env_secrets, external_service, flink_conf_mount, hadoop_conf_mount,
     ingress, init_job_manager, internal_service, kerberos_mount, mount_secrets,
-    persistent_volume_claim_mount, pod_template, pod_template_mount, protection,
+    persistent_volume_claim_mount, pod_template, pod_template_mount, probes, protection, security,
 };
 use crate::high_availability::check_high_availability;
 use crate::kube_client::AccompanyingObject;
@@ -211,14 +211,16 @@ fn pod(parameters: &JobManagerParameters, files: &ClientFiles) -> Result<FlinkPo
     let pod = mount_secrets::decorate(pod, cluster);
     let pod = persistent_volume_claim_mount::decorate(pod, cluster)?;
     let pod = command_job_manager::decorate(pod, parameters)?;
+    let pod = probes::decorate_job_manager(pod, cluster.probes, parameters.health_port);
     let pod = hadoop_conf_mount::decorate(pod, cluster);
     let pod = kerberos_mount::decorate(pod, cluster);
     let pod = flink_conf_mount::decorate(pod, cluster);
-    Ok(if files.task_manager_pod_template.is_some() {
+    let pod = if files.task_manager_pod_template.is_some() {
         pod_template_mount::decorate(pod, cluster)
     } else {
         pod
-    })
+    };
+    Ok(security::decorate(pod, cluster))
 }
 
 fn deployment(parameters: &JobManagerParameters, pod: FlinkPod) -> Deployment {

@@ -5,6 +5,8 @@ mod invalid_specification;
 pub mod job_manager;
 mod kubernetes_values;
 mod pod;
+mod probes;
+mod security;
 pub mod task_manager;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ use crate::namespace::Namespace;
 pub use invalid_specification::{InvalidPersistentVolumeClaim, InvalidSpecification};
 pub(crate) use kubernetes_values::{EnvironmentSecret, PersistentVolumeClaimMount};
 pub(crate) use pod::{ContainerResources, PodOptions, PodParameters};
+pub use probes::ProbeParameters;
+pub use security::SecurityParameters;
 
 /// Settings that the JobManager and the TaskManagers of a cluster share.
 #[derive(Clone, Debug)]
@@ -51,6 +55,10 @@ pub struct ClusterParameters {
     pub hadoop: HadoopConfiguration,
     /// What Kerberos needs in the pods.
     pub kerberos: Kerberos,
+    /// The probes of the pods, where they get any.
+    pub probes: Option<ProbeParameters>,
+    /// How far the pods are kept from their node, where we say that.
+    pub security: Option<SecurityParameters>,
 }
 
 /// Where a Hadoop configuration comes from.
@@ -105,6 +113,8 @@ impl ClusterParameters {
             )?,
             hadoop: HadoopConfiguration::read(configuration, hadoop_files)?,
             kerberos: Kerberos::read(configuration)?,
+            probes: ProbeParameters::read(configuration)?,
+            security: SecurityParameters::read(configuration)?,
         })
     }
 }

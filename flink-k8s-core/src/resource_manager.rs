@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::cluster_descriptor::ClusterSpecification;
 use crate::configuration::flink_k8s_options::{self, RestUrl};
 use crate::configuration::{FlinkConfiguration, Origin, common_options, is_loopback, kubernetes_options};
-use crate::decorators::{init_resource_manager, pod_template};
+use crate::decorators::{init_resource_manager, pod_template, security};
 use crate::job_manager::{
     DEPLOYED, FIXED_PORT, check_rest_demand, check_task_manager_memory, fix_port, shipped_files,
 };
@@ -104,6 +104,7 @@ impl ResourceManagerSpecification {
             .is_some()
             || configuration.is_configured(&kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT);
         let pod = init_resource_manager::decorate(pod, &cluster, &parameters, &resources, health_port);
+        let pod = security::decorate(pod, &cluster);
 
         let account = pod.spec.service_account_name.clone().unwrap_or_default();
         let (metadata, spec) = pod.into_parts();

@@ -140,6 +140,15 @@ fn by_name(containers: Option<&Vec<Container>>) -> BTreeMap<String, Container> {
         .collect()
 }
 
+/// Whether the container is what the template says, but for rights that it is denied, of which the template says nothing.
+fn is_kept(wanted: &Container, built: Option<&Container>) -> bool {
+    let built = built.map(|built| Container {
+        security_context: wanted.security_context.clone(),
+        ..built.clone()
+    });
+    built.as_ref() == Some(wanted)
+}
+
 fn lost(template: &PodSpec, built: &PodSpec) -> Vec<String> {
     let mut lost = Vec::new();
     let (containers, init) = (
@@ -151,12 +160,12 @@ fn lost(template: &PodSpec, built: &PodSpec) -> Vec<String> {
         .iter()
         .filter(|container| container.name != MAIN_CONTAINER)
     {
-        if containers.get(&sidecar.name) != Some(sidecar) {
+        if !is_kept(sidecar, containers.get(&sidecar.name)) {
             lost.push(format!("sidecar {}", sidecar.name));
         }
     }
     for container in template.init_containers.iter().flatten() {
-        if init.get(&container.name) != Some(container) {
+        if !is_kept(container, init.get(&container.name)) {
             lost.push(format!("init container {}", container.name));
         }
     }

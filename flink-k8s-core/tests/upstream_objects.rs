@@ -7,6 +7,7 @@
 
 mod upstream_objects {
     pub(crate) mod comparison;
+    pub(crate) mod pod_security_standard;
 }
 
 use std::collections::BTreeMap;
@@ -18,12 +19,14 @@ use flink_k8s_core::memory::{
     LegacyHeapMeaning, TaskExecutorResources, WorkerResourceSpec, map_legacy_heap_size,
 };
 use flink_k8s_core::parameters::InvalidSpecification;
+use flink_k8s_core::resource_manager::ResourceManagerSpecification;
 use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 use upstream_objects::comparison::{
     Lost, differences, dynamic_properties, objects_by_name, task_manager_view,
 };
+use upstream_objects::pod_security_standard::broken_rules;
 
 const SESSION_REQUESTS: &str = include_str!("data/oracle/session-requests.jsonl");
 const SESSION_ANSWERS: [(&str, &str); 3] = [
@@ -71,7 +74,9 @@ fn configuration(request: &Value, version: &str) -> FlinkConfiguration {
     if configuration.setting("kubernetes.cluster-id").is_none() {
         configuration.set("kubernetes.cluster-id", "oracle-cluster", Origin::CommandLine);
     }
-    configuration.set("flink-k8s.resource-manager", "flink", Origin::CommandLine);
+    if configuration.setting("flink-k8s.resource-manager").is_none() {
+        configuration.set("flink-k8s.resource-manager", "flink", Origin::CommandLine);
+    }
     configuration.set("flink-k8s.flink-version", version, Origin::CommandLine);
     configuration
 }
@@ -239,6 +244,75 @@ fn task_manager_pods_are_those_that_upstream_makes() {
             different.join("\n")
         );
     }
+}
+
+/// The pods, and templates of pods, among these objects.
+fn pods(objects: &Value) -> Vec<&Value> {
+    match objects {
+        Value::Array(objects) => objects.iter().flat_map(pods).collect(),
+        object if object["kind"] == "Deployment" => vec![&object["spec"]["template"]],
+        object if object["kind"] == "Pod" => vec![object],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn pods_of_our_programs_meet_the_restricted_pod_security_standard() {
+    type Answer = fn(&Value, &str) -> Result<Value, InvalidSpecification>;
+    let kinds: [(&str, Answer); 3] = [
+        (SESSION_REQUESTS, session),
+        (APPLICATION_REQUESTS, application),
+        (TASK_MANAGER_REQUESTS, task_manager),
+    ];
+    let mut checked = 0;
+    for (requests, answer) in kinds {
+        for (id, mut request) in by_id(requests) {
+            for read_only in ["false", "true"] {
+                request["config"]["flink-k8s.resource-manager"] = "rust".into();
+                request["config"]["flink-k8s.security.read-only-root"] = read_only.into();
+                let Ok(objects) = answer(&request, "2.1") else {
+                    continue;
+                };
+                for pod in pods(&objects) {
+                    checked += 1;
+                    let mut broken = broken_rules(pod);
+                    // What is asked for is given.
+                    if request["config"]["kubernetes.hostnetwork.enabled"] == "true" {
+                        broken.remove("Host Namespaces");
+                    }
+                    let template = request["template"].as_str().unwrap_or_default();
+                    if template.contains("hostPath") {
+                        broken.remove("HostPath Volumes");
+                        broken.remove("Volume Types");
+                    }
+                    assert!(
+                        broken.is_empty(),
+                        "{id}: {broken:?}\n{}\n{pod:#}",
+                        request["template"]
+                    );
+                }
+            }
+        }
+    }
+    assert!(checked > 600, "{checked}");
+}
+
+#[test]
+fn a_resource_manager_of_its_own_meets_the_restricted_pod_security_standard() {
+    let mut configuration = FlinkConfiguration::new();
+    configuration.set("kubernetes.cluster-id", "orders", Origin::CommandLine);
+    configuration.set("taskmanager.memory.process.size", "1728m", Origin::CommandLine);
+    let specification = ClusterSpecification {
+        configuration,
+        files: ClientFiles::default(),
+    };
+    let url = "http://flink:8081".parse().unwrap();
+    let built = ResourceManagerSpecification::new(&specification, &url, 1).unwrap();
+    let deployment = serde_json::to_value(built.deployment).unwrap();
+    assert_eq!(
+        broken_rules(&deployment["spec"]["template"]),
+        std::collections::BTreeSet::new()
+    );
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::Router;
-use axum::routing::get;
 use flink_k8s_client::kube_rs::{ConnectOptions, KubeRsClient};
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_client::rest_security::{RestSecurity, RestSecurityError};
@@ -31,9 +28,8 @@ use flink_k8s_rm::bearer_token::BearerToken;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions, SpareSetup};
 use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
 use flink_k8s_rm::leadership::{self, HolderIdentity};
-use flink_k8s_rm::observability::{Metrics, Readiness, StatusServer};
+use flink_k8s_rm::observability::{Idle, Metrics, Readiness, StatusServer};
 use flink_k8s_rm::rest_source::with_runners;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -43,7 +39,7 @@ use crate::application::job_results::{self, JobResults};
 use crate::application::{self, Found, LifeCycle};
 use crate::installation::{Surroundings, file_names};
 use crate::java_process::{JavaProcess, exit_code};
-use crate::{properties, standalone};
+use crate::{java_liveness, properties, standalone};
 
 /// Name of the kubeconfig's context where `kubernetes.context` asks for none.
 const CONTEXT: &str = "flink-k8s";
@@ -83,11 +79,7 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let settings = properties::dynamic_properties(arguments.iter().cloned())?;
     let mut configuration = properties::overlaid(surroundings.configuration()?, &settings);
     if configuration.get(&flink_k8s_options::DEMAND_SOURCE)? == DemandSourceKind::Rest {
-        anyhow::ensure!(
-            kind == ClusterKind::Session,
-            "an application cluster needs {}=native: standalone JobManagers run sessions only",
-            flink_k8s_options::DEMAND_SOURCE.key
-        );
+        ensure_session(kind)?;
         return standalone::run(surroundings, configuration, &arguments).await;
     }
     let installation = surroundings.installation()?;
@@ -104,7 +96,8 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let connect = ConnectOptions::in_pod(identity.namespace.clone()).with_user_agent(USER_AGENT);
     let kube = KubeRsClient::connect(&connect).await?;
     let life_cycle = life_cycle(kind, &configuration, &kube, &identity)?;
-    let finishing = match still_to_run(life_cycle, !is_job_id_given, health_port).await? {
+    let status_server = StatusServer::bind(health_port).await?;
+    let finishing = match still_to_run(life_cycle, !is_job_id_given, &status_server).await? {
         ControlFlow::Break(code) => return Ok(code),
         ControlFlow::Continue(finishing) => finishing,
     };
@@ -115,7 +108,6 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let results = JobResults::read(&configuration)?;
     let finishing = finishing.map(|(life_cycle, uid)| (life_cycle.with_results(results), uid));
     let command = java_command(kind, &installation, &configuration, &arguments)?;
-    let status_server = StatusServer::bind(health_port).await?;
     let forward = ApiServer::new(connect.configuration().await?)?;
     let endpoint = Endpoint::bind()
         .await
@@ -131,6 +123,8 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         None => rest_if_readable(&configuration)?,
     };
     let readiness = readiness(&configuration, rest.as_ref())?;
+    let liveness = java_liveness::of_this_pod(&configuration)?;
+    let status_server = java_liveness::shown_by(status_server, liveness.as_ref());
     let spares = spares(surroundings, &configuration, &kube);
     let metrics = Metrics::of_client(kube.api_calls());
     let factory = pod_factory(surroundings, configuration)?;
@@ -147,13 +141,15 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     }
 
     let (shutdown, stop_java) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(status_server.serve(manager.handle(), readiness, shutdown.clone()));
+    let handle = manager.handle();
+    let serving = tokio::spawn(status_server.serve(handle.clone(), readiness, shutdown.clone()));
     let mut managing = tokio::spawn(manager.run(shutdown.clone()));
 
     let mut environment = without_proxy(surroundings);
     environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
     let java = JavaProcess::start(&command, &environment)?;
     info!(program = %command.program.display(), "JobManager started");
+    let watching = liveness.map(|liveness| java_liveness::watch(liveness, handle));
     let following = finishing
         .clone()
         .zip(rest)
@@ -171,7 +167,7 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         }
     };
     info!(%status, "JobManager ended");
-    drop(following);
+    drop((following, watching));
     if let Some((life_cycle, uid)) = &finishing {
         life_cycle.java_ended(uid, exit_code(status)).await;
     }
@@ -183,6 +179,16 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         .await
         .context("the health endpoint failed while it ended")?;
     Ok(exit_code(status))
+}
+
+/// Standalone JobManagers run no applications.
+fn ensure_session(kind: ClusterKind) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        kind == ClusterKind::Session,
+        "an application cluster needs {}=native: standalone JobManagers run sessions only",
+        flink_k8s_options::DEMAND_SOURCE.key
+    );
+    Ok(())
 }
 
 fn life_cycle(
@@ -205,18 +211,19 @@ fn life_cycle(
 async fn still_to_run(
     life_cycle: Option<LifeCycle>,
     is_id_chosen_here: bool,
-    health_port: u16,
+    status_server: &StatusServer,
 ) -> anyhow::Result<ControlFlow<u8, Option<(LifeCycle, Uid)>>> {
     let Some(life_cycle) = life_cycle else {
         return Ok(ControlFlow::Continue(None));
     };
-    let found = told_to_stop_before(life_cycle.found(is_id_chosen_here)).await?;
-    Ok(match found {
+    let found = told_to_stop_before(life_cycle.found(is_id_chosen_here));
+    let waiting = Idle::Waiting("waiting for Kubernetes to say whether the job ended before");
+    Ok(match status_server.idle(waiting, found).await? {
         Some(Found::Running(uid)) => ControlFlow::Continue(Some((life_cycle, uid))),
         Some(Found::Ended(uid, outcome)) => {
-            ControlFlow::Break(after_the_end(&life_cycle, uid, outcome, health_port).await?)
+            ControlFlow::Break(after_the_end(&life_cycle, uid, outcome, status_server).await?)
         }
-        Some(Found::Gone) => ControlFlow::Break(after_the_removal().await?),
+        Some(Found::Gone) => ControlFlow::Break(after_the_removal(status_server).await?),
         None => ControlFlow::Break(0),
     })
 }
@@ -262,39 +269,34 @@ fn resource_manager_options(
     })
 }
 
-/// The job ended before this container was started again: it is not run once more. Serves `/healthz` until the cluster
-/// is removed.
+/// The job ended before this container was started again: it is not run once more. Answers probes until the cluster is
+/// removed.
 async fn after_the_end(
     life_cycle: &LifeCycle,
     uid: Uid,
     outcome: ApplicationOutcome,
-    health_port: u16,
+    status_server: &StatusServer,
 ) -> anyhow::Result<u8> {
     let ApplicationOutcome { job_id, state, .. } = &outcome;
     info!(%job_id, state, "the job ended before this container was started again, and is not run once more");
-    let health = Router::new().route("/healthz", get(|| async { "the job ended" }));
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, health_port)).await;
-    let listener =
-        listener.with_context(|| format!("cannot listen on port {health_port} for health checks"))?;
-    let serving = async { axum::serve(listener, health).await };
     let concluding = async {
         life_cycle.conclude(&uid, &outcome, None).await;
         std::future::pending::<()>().await;
     };
-    let until_removed = async {
-        tokio::select! {
-            ended = serving => ended.context("the health endpoint failed"),
-            () = concluding => Ok(()),
-        }
-    };
-    told_to_stop_before(until_removed).await?.transpose()?;
+    let until_removed = told_to_stop_before(concluding);
+    status_server
+        .idle(Idle::Done("the job ended"), until_removed)
+        .await?;
     Ok(0)
 }
 
 /// The Deployment is gone already, and this pod is about to go.
-async fn after_the_removal() -> anyhow::Result<u8> {
+async fn after_the_removal(status_server: &StatusServer) -> anyhow::Result<u8> {
     info!("the cluster is being removed; nothing is started");
-    told_to_stop_before(std::future::pending::<()>()).await?;
+    let until_removed = told_to_stop_before(std::future::pending::<()>());
+    status_server
+        .idle(Idle::Done("the cluster is being removed"), until_removed)
+        .await?;
     Ok(0)
 }
 
@@ -411,7 +413,7 @@ fn readiness(configuration: &FlinkConfiguration, rest: Option<&RestClient>) -> a
     })
 }
 
-fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
+pub(crate) fn rest_port(configuration: &FlinkConfiguration) -> anyhow::Result<u16> {
     let port = configuration.get(&common_options::REST_BIND_PORT)?;
     port.trim().parse().with_context(|| {
         let key = common_options::REST_BIND_PORT.key;

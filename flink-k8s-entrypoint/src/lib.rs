@@ -6,6 +6,8 @@
 
 pub mod application;
 pub mod installation;
+mod java_liveness;
+mod java_probe;
 pub mod java_process;
 mod job_manager;
 pub mod logging;

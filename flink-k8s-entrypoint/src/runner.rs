@@ -23,6 +23,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::java_probe::{self, Noted};
 use crate::java_process::{JavaProcess, JavaProcessError, collect_orphans, exit_code, forwarded_signals};
 use control::{Answer, Order, OrderKind, Problem};
 use java_control::JavaControl;
@@ -131,10 +132,14 @@ impl Runner {
         ));
         let started = match beginning {
             Beginning::At(command) => Ok((JavaProcess::start(&command, &[])?, None)),
-            Beginning::Spare(command) => wait_for_assignment(&*command, &mut orders, &mut signals).await,
+            Beginning::Spare(command) => {
+                java_probe::note(Noted::Spare);
+                wait_for_assignment(&*command, &mut orders, &mut signals).await
+            }
         };
         let code = match started {
             Ok((java, assignment)) => {
+                java_probe::note(Noted::Java(java.pid()));
                 let control = JavaControl::new(java.pid(), assignment, self.freeze_limit);
                 exit_code(supervise(java, control, &mut orders, &mut signals).await?)
             }

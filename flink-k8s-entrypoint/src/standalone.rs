@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::installation::Surroundings;
+use crate::java_liveness;
 use crate::java_process::{JavaProcess, exit_code};
 use crate::job_manager::{Identity, USER_AGENT, pod_factory, rest_of_this_pod};
 
@@ -23,7 +24,12 @@ pub(crate) async fn run(
     let installation = surroundings.installation()?;
     let command = start_command::standalone_job_manager(&installation, &configuration, arguments)?;
     let rest = rest_of_this_pod(&configuration)?;
-    let manager = manager(surroundings, &configuration, rest).await?;
+    let mut manager = manager(surroundings, &configuration, rest).await?;
+    let liveness = java_liveness::of_this_pod(&configuration)?;
+    let dumping = liveness.as_ref().map(java_liveness::dump_threads_of_hung);
+    if let Some(liveness) = liveness {
+        manager = manager.with_java_liveness(liveness);
+    }
 
     let shutdown = CancellationToken::new();
     let stop_java = CancellationToken::new();
@@ -36,6 +42,7 @@ pub(crate) async fn run(
         status = &mut supervised => {
             let status = status?;
             info!(%status, "JobManager ended");
+            drop(dumping);
             shutdown.cancel();
             managing.await.context("the resource manager failed while it ended")??;
             Ok(exit_code(status))

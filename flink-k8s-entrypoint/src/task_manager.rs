@@ -12,14 +12,19 @@ use flink_k8s_rm::bearer_token::BearerToken;
 use flink_k8s_rm::runner_client::{SPARE_ARGUMENT, TOKEN_VARIABLE};
 
 use crate::installation::Surroundings;
+use crate::java_probe::{self, Noted};
 use crate::properties;
 use crate::runner::{Beginning, Runner};
 
 /// Becomes the TaskManager that the arguments describe, and returns only when that failed, having logged why.
-/// Where the environment has a runner's token, stays its parent instead, and returns its exit code.
+/// Where the environment has a runner's token, stays its parent instead, and returns its exit code. As a probe
+/// ([`IS_ALIVE_ARGUMENT`](flink_k8s_core::decorators::IS_ALIVE_ARGUMENT)) it asks the one of this container instead.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
-    let surroundings = Surroundings::of_this_process();
     let arguments: Vec<String> = arguments.into_iter().collect();
+    if java_probe::is_wanted(&arguments) {
+        return java_probe::main();
+    }
+    let surroundings = Surroundings::of_this_process();
     let ended = match surroundings.variable(TOKEN_VARIABLE) {
         Some(token) => run_as_parent(&surroundings, token, arguments),
         None => command(&surroundings, arguments).and_then(|command| Err(become_process(&command))),
@@ -93,6 +98,7 @@ fn become_process(command: &JavaCommand) -> anyhow::Error {
             (Err(error), _) | (_, Err(error)) => return error,
         }
     }
+    java_probe::note(Noted::Java(nix::unistd::Pid::this()));
     let failure = process.exec();
     anyhow::Error::from(failure).context(format!(
         "cannot start {}; is Java installed there?",

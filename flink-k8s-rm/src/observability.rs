@@ -6,6 +6,7 @@
 
 mod announcements;
 mod event_publisher;
+mod java_liveness;
 mod metrics;
 mod observer;
 mod readiness;
@@ -14,7 +15,8 @@ mod server;
 
 pub(crate) use announcements::Announcements;
 pub(crate) use event_publisher::EventPublisher;
+pub use java_liveness::{JavaHealth, JavaLiveness};
 pub use metrics::Metrics;
 pub(crate) use observer::Observer;
 pub use readiness::Readiness;
-pub use server::{BindStatusServerError, StatusServer};
+pub use server::{BindStatusServerError, Idle, StatusServer};

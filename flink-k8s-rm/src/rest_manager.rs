@@ -19,6 +19,7 @@ use flink_k8s_core::task_manager::owner_reference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::bearer_token::{BearerToken, InvalidBearerToken};
@@ -27,7 +28,7 @@ use crate::driver::{
     SpareSetup,
 };
 use crate::leadership::{self, HolderIdentity, InvalidLeaderElection};
-use crate::observability::{BindStatusServerError, Metrics, Readiness, StatusServer};
+use crate::observability::{BindStatusServerError, JavaLiveness, Metrics, Readiness, StatusServer};
 use crate::rest_source::{RestSource, SetupError};
 
 /// A [`ResourceManager`] with a [`RestSource`] and a [`StatusServer`].
@@ -53,6 +54,7 @@ pub struct RestManager {
     server: StatusServer,
     readiness: Readiness,
     job_manager: Url,
+    liveness: Option<JavaLiveness>,
     /// The uid of the Deployment with which it ends.
     ends_with: Option<String>,
 }
@@ -280,8 +282,17 @@ impl RestManager {
             source,
             readiness: parts.readiness,
             job_manager,
+            liveness: None,
             ends_with: None,
         })
+    }
+
+    /// The same, with a JVM beside it on whose liveness `/healthz` depends.
+    #[must_use]
+    pub fn with_java_liveness(mut self, liveness: JavaLiveness) -> Self {
+        self.server = self.server.with_java(liveness.health());
+        self.liveness = Some(liveness);
+        self
     }
 
     /// Where the JobManager's REST endpoint is.
@@ -312,6 +323,10 @@ impl RestManager {
         // The source ends first: the lease is given back once nothing is planned or released any more.
         let (source_ending, ending) = (shutdown.child_token(), CancellationToken::new());
         let news = self.manager.handle().versions();
+        let handle = self.manager.handle();
+        let _watching = self
+            .liveness
+            .map(|liveness| AbortOnDropHandle::new(tokio::spawn(liveness.watch(handle))));
         let serving = self
             .server
             .serve(self.manager.handle(), self.readiness, ending.clone());

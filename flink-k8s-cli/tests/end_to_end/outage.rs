@@ -23,6 +23,8 @@ async fn an_api_server_that_is_away_for_two_minutes_restarts_nothing_and_delays_
     machine.start_session(&[
         "-Djobmanager.scheduler=adaptive",
         "-Dresourcemanager.taskmanager-timeout=600s",
+        // No probe mistakes a JobManager that waits for one that hangs.
+        "-Dflink-k8s.probes.silence-timeout=15s",
     ]);
     let (input, output) = (
         machine.scratch().join("input.txt"),

@@ -71,6 +71,11 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
+/// SIGSTOP: the process neither works nor ends, whatever it is told, but by SIGKILL.
+pub(crate) fn let_hang(pid: u32) {
+    send(pid, Signal::SIGSTOP);
+}
+
 fn descends_from(mut pid: u32, ancestor: u32) -> bool {
     while pid > 1 {
         if pid == ancestor {

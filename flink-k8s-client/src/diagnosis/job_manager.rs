@@ -2,6 +2,7 @@
 
 use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::pods::{self, Role, end_of, name_of};
 use super::{ClusterFacts, Finding, Problem, RestFacts, Severity, refusal};
@@ -73,7 +74,7 @@ fn without_pod(facts: &ClusterFacts, deployment: &Deployment, object: String) ->
 }
 
 /// With standbys, a pod that is well counts: it is the one that can lead.
-fn of_pods(facts: &ClusterFacts, living: &[&k8s_openapi::api::core::v1::Pod]) -> Vec<Finding> {
+fn of_pods(facts: &ClusterFacts, living: &[&Pod]) -> Vec<Finding> {
     let well = living.iter().find(|pod| is_ready(pod));
     let mut findings = Vec::new();
     if let Some(pod) = well {
@@ -82,8 +83,7 @@ fn of_pods(facts: &ClusterFacts, living: &[&k8s_openapi::api::core::v1::Pod]) ->
     }
     let others = living.iter().filter(|pod| !is_ready(pod));
     for (index, pod) in others.enumerate() {
-        let found =
-            pods::finding(facts, pod, Role::JobManager).unwrap_or_else(|| not_ready(facts, name_of(pod)));
+        let found = pods::finding(facts, pod, Role::JobManager).unwrap_or_else(|| not_ready(facts, pod));
         match well {
             None if index == 0 => findings.push(found),
             // Pods of an earlier attempt, and standbys, keep nobody from working.
@@ -96,17 +96,20 @@ fn of_pods(facts: &ClusterFacts, living: &[&k8s_openapi::api::core::v1::Pod]) ->
     findings
 }
 
-/// A JobManager that runs and is not ready yet.
-fn not_ready(facts: &ClusterFacts, pod: &str) -> Finding {
-    let reason = format!("pod {pod} runs and is not ready yet");
-    let lines = facts.logs.get(pod).map(Vec::as_slice).unwrap_or_default();
-    Finding::new(
-        Severity::Starting,
-        Problem::Starting,
-        format!("pod {pod}"),
-        reason,
-    )
-    .with_log(end_of(lines))
+/// A JobManager that runs and is not ready, because nobody leads, or for what its probes say.
+fn not_ready(facts: &ClusterFacts, pod: &Pod) -> Finding {
+    let name = name_of(pod);
+    if let (RestFacts::NoLeader { .. }, Some(found)) = (&facts.rest, of_rest(facts, name)) {
+        return found;
+    }
+    let (object, reason) = (
+        format!("pod {name}"),
+        format!("pod {name} runs and is not ready yet"),
+    );
+    let lines = facts.logs.get(name).map(Vec::as_slice).unwrap_or_default();
+    Finding::new(Severity::Starting, Problem::Starting, object, reason)
+        .with_evidence(facts.warnings_about(pod))
+        .with_log(end_of(lines))
 }
 
 fn of_rest(facts: &ClusterFacts, pod: &str) -> Option<Finding> {

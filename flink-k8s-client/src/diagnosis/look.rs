@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::facts::time_of;
 use super::{ClusterFacts, RestFacts, is_about, pods};
 use crate::rest_client::{RestClient, RestError};
-use crate::tunnel::is_ready;
+use crate::tunnel::{is_ready, is_running};
 use crate::workers_report::WorkersSource;
 
 /// How many lines of a log are read: the beginning of a stack trace may be far above its end.
@@ -64,7 +64,7 @@ impl<'a> LookAt<'a> {
 
 /// Collects what is known of a cluster. What cannot be found out is left out, and said in
 /// [`ClusterFacts::unreadable`] where nothing can be told without it. Flink and the resource manager are asked only
-/// when a JobManager's pod is ready.
+/// when a JobManager's pod runs.
 ///
 /// # Cancel safety
 ///
@@ -93,7 +93,7 @@ pub async fn look(kube: &dyn KubeClient, cluster_id: &ClusterId, at: LookAt<'_>)
         .events
         .retain(|event| is_about(cluster_id, &event.involved_object));
     facts.events.sort_by_key(time_of);
-    if facts.job_managers.iter().any(is_ready) {
+    if facts.job_managers.iter().any(is_running) {
         let (rest, workers) = futures::join!(ask_rest(at), ask_workers(at.workers));
         facts.rest = rest;
         facts.workers = workers;

@@ -300,7 +300,15 @@ fn a_jobmanager_that_is_ready_and_does_not_answer_is_told_from_one_without_a_lea
         "orders-7d9f8-x2x4z",
         &container(&json!({"state": {"running": {}}}), 0),
     )];
+    assert!(
+        cause(&facts).starts_with("Trouble NoLeader"),
+        "no leader, no readiness"
+    );
+    facts.rest = RestFacts::NotAsked;
+    let (pod, failed) = ("orders-7d9f8-x2x4z", "Startup probe failed: connection refused");
+    facts.events = vec![event("Pod", pod, "Unhealthy", failed)];
     assert_eq!(diagnose(&facts).health(), ClusterHealth::Starting);
+    assert!(cause(&facts).contains(failed), "{}", cause(&facts));
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &WEB_SUBMIT_ENABLE,
     &WEB_REFRESH_INTERVAL,
     &WEB_TMPDIR,
+    &IO_TMP_DIRS,
     &WEB_UPLOAD_DIR,
     &WEB_TIMEOUT,
     &ASK_TIMEOUT,
@@ -282,6 +283,13 @@ pub const WEB_SUBMIT_ENABLE: ConfigOption<bool> = ConfigOption::new(
     "Whether jars can be uploaded and run through the REST endpoint.",
 )
 .with_alternatives(&[AlternativeKey::Deprecated("jobmanager.web.submit.enable")]);
+
+/// `io.tmp.dirs`: Directories for temporary files, separated by commas or colons.
+pub const IO_TMP_DIRS: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "io.tmp.dirs",
+    "Directories for temporary files, separated by commas or colons.",
+)
+.with_alternatives(&[AlternativeKey::Deprecated("taskmanager.tmp.dirs")]);
 
 /// `web.tmpdir`: Directory of the REST endpoint for temporary files.
 pub const WEB_TMPDIR: OptionalConfigOption<String> = OptionalConfigOption::new(

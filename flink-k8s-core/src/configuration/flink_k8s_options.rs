@@ -40,6 +40,11 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &STAGED_JAR_DIGEST,
     &TLS,
     &TLS_SECRET_NAME,
+    &PROBES_ENABLED,
+    &PROBES_SILENCE,
+    &PROBES_START,
+    &POD_STANDARD,
+    &READ_ONLY_ROOT,
 ];
 
 /// `flink-k8s.resource-manager`: Who starts and stops TaskManagers: our resource manager or that of Flink.
@@ -187,6 +192,52 @@ pub const RESOURCE_MANAGER_MEMORY: ConfigOption<MemorySize> = ConfigOption::new(
     "256 mb",
     "Memory that a resource manager outside of the JobManager's pod requests and may use.",
 );
+
+/// `flink-k8s.probes.enabled`: Whether pods in which our programs run have probes, so that Kubernetes restarts a JobManager and replaces a TaskManager whose JVM hangs.
+pub const PROBES_ENABLED: ConfigOption<bool> = ConfigOption::new(
+    "flink-k8s.probes.enabled",
+    "true",
+    "Whether pods in which our programs run have probes, so that Kubernetes restarts a JobManager and replaces a TaskManager whose JVM hangs.",
+);
+
+/// `flink-k8s.probes.silence-timeout`: How long a JVM that has answered before may be silent until it counts as hung.
+pub const PROBES_SILENCE: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.probes.silence-timeout",
+    "2 min",
+    "How long a JVM that has answered before may be silent until it counts as hung.",
+);
+
+/// `flink-k8s.probes.start-timeout`: How long a JVM may take until it answers for the first time; waiting for Kubernetes does not count.
+pub const PROBES_START: ConfigOption<Duration> = ConfigOption::new(
+    "flink-k8s.probes.start-timeout",
+    "10 min",
+    "How long a JVM may take until it answers for the first time; waiting for Kubernetes does not count.",
+);
+
+/// `flink-k8s.security.pod-standard`: Pod Security Standard that pods in which our programs run meet, where their template says nothing else: restricted, or privileged, which asks for nothing.
+pub const POD_STANDARD: ConfigOption<PodStandard> = ConfigOption::new(
+    "flink-k8s.security.pod-standard",
+    "restricted",
+    "Pod Security Standard that pods in which our programs run meet, where their template says nothing else: restricted, or privileged, which asks for nothing.",
+);
+
+/// `flink-k8s.security.read-only-root`: Whether pods that are restricted cannot change the files of their image; directories that Flink writes to become volumes of the pod.
+pub const READ_ONLY_ROOT: ConfigOption<bool> = ConfigOption::new(
+    "flink-k8s.security.read-only-root",
+    "false",
+    "Whether pods that are restricted cannot change the files of their image; directories that Flink writes to become volumes of the pod.",
+);
+
+/// A Pod Security Standard of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodStandard {
+    /// No more rights than a program needs that only computes.
+    Restricted,
+    /// Whatever the image and the template want.
+    Privileged,
+}
+
+enum_option_value!(PodStandard { "restricted" => Restricted, "privileged" => Privileged });
 
 /// How our resource manager learns how many TaskManagers are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The pod of a resource manager outside of its JobManager's pod: identity, image, resources, program, probes.
 
-use k8s_openapi::api::core::v1::{HTTPGetAction, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::Probe;
 
+use super::probes::http_probe;
 use super::{FlinkPod, HEALTH_PORT_NAME, PROGRAM_DIRECTORY, init_pod};
 use crate::configuration::kubernetes_options::NAMESPACE;
 use crate::labels;
@@ -40,13 +40,7 @@ pub(crate) fn decorate(
 
 fn probe(path: &str, port: i32, period_seconds: i32, timeout_seconds: i32) -> Probe {
     Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
-            port: IntOrString::Int(port),
-            ..HTTPGetAction::default()
-        }),
         period_seconds: Some(period_seconds),
-        timeout_seconds: Some(timeout_seconds),
-        ..Probe::default()
+        ..http_probe(path, port, timeout_seconds)
     }
 }

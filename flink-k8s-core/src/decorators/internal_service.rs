@@ -28,6 +28,8 @@ pub(crate) fn object(parameters: &JobManagerParameters) -> Option<Service> {
         metadata,
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
+            // TaskManagers must find a JobManager whose REST endpoint is slow, or about to answer, too.
+            publish_not_ready_addresses: cluster.probes.map(|_| true),
             selector: Some(labels::job_manager(&cluster.cluster_id)),
             ports: Some(vec![
                 port(JOB_MANAGER_RPC_PORT_NAME, parameters.rpc_port),

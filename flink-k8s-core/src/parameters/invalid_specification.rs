@@ -1,8 +1,10 @@
 //! Why a configuration does not describe a cluster.
 
+use std::time::Duration;
+
 use crate::cluster_id::InvalidClusterId;
 use crate::configuration::kubernetes_options::{CLUSTER_ID, NAMESPACE};
-use crate::configuration::{InvalidOptionValue, WriteConfigurationError};
+use crate::configuration::{InvalidOptionValue, WriteConfigurationError, duration_text};
 use crate::job_id::InvalidJobId;
 use crate::kube_client::BoxError;
 use crate::memory::InvalidMemoryConfiguration;
@@ -99,6 +101,14 @@ pub enum InvalidSpecification {
         key: &'static str,
         /// Its value.
         value: f64,
+    },
+    /// The time-out of a probe leaves no time to answer.
+    #[error("option {key} is {}, but must be at least 1 s", duration_text(*value))]
+    TimeoutTooShort {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: Duration,
     },
     /// The seconds of a toleration are not a number.
     #[error("tolerationSeconds {value:?} in option {key} is not a whole number")]
@@ -254,6 +264,7 @@ impl InvalidSpecification {
             | Self::ReplicasWithoutHighAvailability { key, .. }
             | Self::LimitBelowRequest { key, .. }
             | Self::Exposure { key, .. }
+            | Self::TimeoutTooShort { key, .. }
             | Self::TolerationSeconds { key, .. }
             | Self::PersistentVolumeClaim { key, .. }
             | Self::HalfOfKerberosLogin { set: key, .. }

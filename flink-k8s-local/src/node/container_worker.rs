@@ -64,6 +64,8 @@ struct Prepared {
     spec: ContainerSpec,
     directory: PathBuf,
     image: ImageMapping,
+    /// What is elsewhere than the container's programs expect: nothing but in plain mode.
+    displaced: Vec<ContainerMount>,
 }
 
 /// What happens next to a running container.
@@ -224,11 +226,12 @@ impl ContainerWorker {
             .join("containers")
             .join(format!("{}-{number}", self.container.name));
         let spec = self.spec(&pod, &image, variables, mounts, &directory);
-        let spec = spec.map_err(|error| ("CreateContainerError", error.to_string()))?;
+        let (spec, displaced) = spec.map_err(|error| ("CreateContainerError", error.to_string()))?;
         Ok(Prepared {
             spec,
             directory,
             image,
+            displaced,
         })
     }
 
@@ -239,7 +242,7 @@ impl ContainerWorker {
         variables: BTreeMap<String, String>,
         volume_mounts: Vec<ContainerMount>,
         directory: &std::path::Path,
-    ) -> std::io::Result<ContainerSpec> {
+    ) -> std::io::Result<(ContainerSpec, Vec<ContainerMount>)> {
         let command = command_line(&self.container, image, &variables);
         let log_directory = log_directory(&self.context, pod, &self.container.name);
         fs::create_dir_all(&log_directory)?;
@@ -282,18 +285,15 @@ impl ContainerWorker {
             super::plain_mode::add_kubeconfig(&mut spec, &mounts, &kubeconfig)?;
             super::plain_mode::bind_task_manager(&mut spec, self.sandbox.address.into());
             super::plain_mode::add_temporary_directory(&mut spec, &directory.join("tmp"))?;
-            return Ok(super::plain_mode::without_mounts(
-                spec,
-                &mounts,
-                &self.sandbox.file("hosts"),
-            ));
+            let spec = super::plain_mode::without_mounts(spec, &mounts, &self.sandbox.file("hosts"));
+            return Ok((spec, mounts));
         };
         let root = directory.join("root");
         fs::create_dir_all(&root)?;
         let temporary_files = self.temporary_files(pod);
         fs::create_dir_all(&temporary_files)?;
         let user = outer_user();
-        Ok(ContainerSpec {
+        let spec = ContainerSpec {
             isolation: Some(ContainerIsolation {
                 pod_process,
                 user,
@@ -302,7 +302,8 @@ impl ContainerWorker {
                 mounts,
             }),
             ..spec
-        })
+        };
+        Ok((spec, Vec::new()))
     }
 
     /// Where a run's files in `/tmp` are: on disk, for they may be large.
@@ -381,7 +382,7 @@ impl ContainerWorker {
                     is_stopped: true,
                 };
             };
-            if let ProbeEvent::MustRestart(message) = &event {
+            if let ProbeEvent::MustRestart { message, grace } = &event {
                 drop(probes);
                 self.event(Severity::Warning, "Unhealthy", message.clone());
                 self.event(
@@ -389,7 +390,7 @@ impl ContainerWorker {
                     "Killing",
                     format!("Container {name} failed a probe, will be restarted"),
                 );
-                let grace = grace_of(&self.pod());
+                let grace = grace.unwrap_or_else(|| grace_of(&self.pod()));
                 let exit = self
                     .stop_running(&mut running, hooks.pre_stop.as_ref(), &target, grace)
                     .await;
@@ -409,7 +410,7 @@ impl ContainerWorker {
             ProbeEvent::Started => self.snapshot.is_started = true,
             ProbeEvent::Ready => self.snapshot.is_ready = true,
             ProbeEvent::NotReady => self.snapshot.is_ready = false,
-            ProbeEvent::Unhealthy(message) | ProbeEvent::MustRestart(message) => {
+            ProbeEvent::Unhealthy(message) | ProbeEvent::MustRestart { message, .. } => {
                 self.event(Severity::Warning, "Unhealthy", message);
             }
         }
@@ -433,6 +434,7 @@ impl ContainerWorker {
                 environment: prepared.spec.environment.clone(),
                 working_directory: prepared.spec.working_directory.clone(),
             },
+            displaced: prepared.displaced.clone(),
         }
     }
 
@@ -547,15 +549,7 @@ fn next_pause(pause: Duration) -> Duration {
 
 async fn run_hook(hook: &LifecycleHandler, target: &ProbeTarget, limit: Duration) -> Result<(), String> {
     if let Some(action) = &hook.exec {
-        let command = action.command.clone().unwrap_or_default();
-        return exec(
-            &ExecSpec {
-                command,
-                ..target.exec.clone()
-            },
-            limit,
-        )
-        .await;
+        return exec(&target.running(action), limit).await;
     }
     if let Some(pause) = &hook.sleep {
         let wanted = Duration::from_secs(u64::try_from(pause.seconds).unwrap_or(0));

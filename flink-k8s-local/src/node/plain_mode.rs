@@ -105,14 +105,7 @@ pub(super) fn without_mounts(
     mounts: &[ContainerMount],
     hosts: &Path,
 ) -> ContainerSpec {
-    let mut places: Vec<(&Path, &Path)> = mounts
-        .iter()
-        .filter(|mount| !mount.target().starts_with("/etc"))
-        .map(|mount| (mount.target(), mount.source()))
-        .collect();
-    // The innermost mount wins; of two on one place the later.
-    places.reverse();
-    places.sort_by_key(|(target, _)| std::cmp::Reverse(target.as_os_str().len()));
+    let places = places(mounts);
     for word in &mut spec.command {
         *word = replace_paths(word, &places);
     }
@@ -122,6 +115,25 @@ pub(super) fn without_mounts(
     spec.working_directory = PathBuf::from(replace_paths(&spec.working_directory.to_string_lossy(), &places));
     add_java_option(&mut spec, &format!("-Djdk.net.hosts.file={}", hosts.display()));
     spec
+}
+
+/// The program and the arguments of a probe or hook, named where they really are.
+pub(super) fn command_without_mounts(command: &[String], mounts: &[ContainerMount]) -> Vec<String> {
+    let places = places(mounts);
+    command.iter().map(|word| replace_paths(word, &places)).collect()
+}
+
+/// Where the container expects a path, and where it is. The innermost mount wins; of two on one place the later.
+/// `/tmp` stays what it is: directories of ours are below it, and temporary files have another place already.
+fn places(mounts: &[ContainerMount]) -> Vec<(&Path, &Path)> {
+    let mut places: Vec<(&Path, &Path)> = mounts
+        .iter()
+        .filter(|mount| !mount.target().starts_with("/etc") && mount.target() != Path::new("/tmp"))
+        .map(|mount| (mount.target(), mount.source()))
+        .collect();
+    places.reverse();
+    places.sort_by_key(|(target, _)| std::cmp::Reverse(target.as_os_str().len()));
+    places
 }
 
 /// Replaces every occurrence of a target path that begins and ends at a path's border.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::container_runtime::exec;
+use super::plain_mode::command_without_mounts;
 use crate::sandbox::exec_process::ExecSpec;
+use crate::sandbox::file_system::ContainerMount;
 
 /// What the probes found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,12 @@ pub(super) enum ProbeEvent {
     /// One attempt failed. Worth an event, not yet a change.
     Unhealthy(String),
     /// The startup or liveness probe failed too often: the container must be restarted.
-    MustRestart(String),
+    MustRestart {
+        /// What failed.
+        message: String,
+        /// How long the container may take to end, if the probe says so itself.
+        grace: Option<Duration>,
+    },
 }
 
 /// A container to probe.
@@ -37,6 +44,19 @@ pub(super) struct ProbeTarget {
     pub(super) ports: BTreeMap<String, u16>,
     /// For commands in the container; the command itself is filled in.
     pub(super) exec: ExecSpec,
+    /// What is elsewhere than the container's programs expect: nothing but in plain mode.
+    pub(super) displaced: Vec<ContainerMount>,
+}
+
+impl ProbeTarget {
+    /// This command in the container.
+    pub(super) fn running(&self, action: &ExecAction) -> ExecSpec {
+        let command = action.command.clone().unwrap_or_default();
+        ExecSpec {
+            command: command_without_mounts(&command, &self.displaced),
+            ..self.exec.clone()
+        }
+    }
 }
 
 /// Probes that run as long as this value lives.
@@ -96,7 +116,7 @@ async fn until_started(probe: &Probe, target: &ProbeTarget, events: &mpsc::Sende
                 failures += 1;
                 let text = format!("Startup probe failed: {reason}");
                 if failures >= probe.failure_threshold.unwrap_or(3) {
-                    let _ = events.send(ProbeEvent::MustRestart(text)).await;
+                    let _ = events.send(must_restart(probe, text)).await;
                     return false;
                 }
                 let _ = events.send(ProbeEvent::Unhealthy(text)).await;
@@ -148,13 +168,23 @@ async fn watch_liveness(probe: Option<&Probe>, target: &ProbeTarget, events: &mp
                 failures += 1;
                 let text = format!("Liveness probe failed: {reason}");
                 if failures >= probe.failure_threshold.unwrap_or(3) {
-                    let _ = events.send(ProbeEvent::MustRestart(text)).await;
+                    let _ = events.send(must_restart(probe, text)).await;
                     return;
                 }
                 let _ = events.send(ProbeEvent::Unhealthy(text)).await;
             }
         }
         pause(probe.period_seconds.unwrap_or(10)).await;
+    }
+}
+
+fn must_restart(probe: &Probe, message: String) -> ProbeEvent {
+    let grace = probe
+        .termination_grace_period_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok());
+    ProbeEvent::MustRestart {
+        message,
+        grace: grace.map(Duration::from_secs),
     }
 }
 
@@ -170,15 +200,7 @@ fn seconds_of(seconds: i32) -> Duration {
 async fn attempt(probe: &Probe, target: &ProbeTarget) -> Result<(), String> {
     let limit = seconds_of(probe.timeout_seconds.unwrap_or(1).max(1));
     if let Some(action) = &probe.exec {
-        let command = action.command.clone().unwrap_or_default();
-        return exec(
-            &ExecSpec {
-                command,
-                ..target.exec.clone()
-            },
-            limit,
-        )
-        .await;
+        return exec(&target.running(action), limit).await;
     }
     let check = async {
         if let Some(action) = &probe.tcp_socket {

@@ -1,5 +1,6 @@
 //! The HTTP server of the health port.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::java_liveness::JavaHealth;
 use super::readiness::Readiness;
 use super::report::report;
 use crate::driver::ResourceManagerHandle;
@@ -57,6 +59,16 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub struct StatusServer {
     listener: TcpListener,
     demand: Option<watch::Receiver<RestSourceStatus>>,
+    java: Option<watch::Receiver<JavaHealth>>,
+}
+
+/// What a process says on its health port while it has no resource manager yet, or none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It waits for this before it starts: alive, and not ready.
+    Waiting(&'static str),
+    /// Its work is done, and it is as ready as it will be.
+    Done(&'static str),
 }
 
 /// The port cannot be had.
@@ -73,6 +85,7 @@ struct Context {
     manager: ResourceManagerHandle,
     readiness: Readiness,
     demand: Option<watch::Receiver<RestSourceStatus>>,
+    java: Option<watch::Receiver<JavaHealth>>,
 }
 
 impl StatusServer {
@@ -90,14 +103,24 @@ impl StatusServer {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| BindStatusServerError { port, source })?;
-        let demand = None;
-        Ok(Self { listener, demand })
+        Ok(Self {
+            listener,
+            demand: None,
+            java: None,
+        })
     }
 
     /// Shows in `/status` what jobs want, as this demand source sees it.
     #[must_use]
     pub fn with_demand(mut self, demand: watch::Receiver<RestSourceStatus>) -> Self {
         self.demand = Some(demand);
+        self
+    }
+
+    /// Lets `/healthz` say that the process hangs when its JVM does.
+    #[must_use]
+    pub fn with_java(mut self, java: watch::Receiver<JavaHealth>) -> Self {
+        self.java = Some(java);
         self
     }
 
@@ -125,6 +148,7 @@ impl StatusServer {
             manager,
             readiness,
             demand: self.demand,
+            java: self.java,
         });
         let router = Router::new()
             .route("/healthz", get(health))
@@ -132,22 +156,57 @@ impl StatusServer {
             .route("/status", get(status))
             .route("/metrics", get(metrics))
             .with_state(context);
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            // All are cancel safe.
-            let accepted = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
-                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
-            };
-            match accepted {
-                Ok((connection, _)) => drop(connections.spawn(answer(connection, router.clone()))),
-                Err(error) => {
-                    warn!(%error, "the health port cannot accept a connection, trying again");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            never = answer_all(&self.listener, router) => match never {},
+        }
+    }
+
+    /// Answers `/healthz` and `/readyz` by what it is said to be until this future is done. Connections that come
+    /// afterwards wait for [`StatusServer::serve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As cancel safe as `future`.
+    pub async fn idle<T>(&self, idle: Idle, future: impl Future<Output = T>) -> T {
+        let (alive, ready) = match idle {
+            Idle::Waiting(reason) => (reason, Err(reason)),
+            Idle::Done(reason) => (reason, Ok(reason)),
+        };
+        let router = Router::new()
+            .route("/healthz", get(async move || format!("{alive}\n")))
+            .route(
+                "/readyz",
+                get(async move || match ready {
+                    Ok(reason) => format!("{reason}\n").into_response(),
+                    Err(reason) => unavailable(reason),
+                }),
+            );
+        tokio::select! {
+            biased;
+            result = future => result,
+            never = answer_all(&self.listener, router) => match never {},
+        }
+    }
+}
+
+/// Accepts connections until the future is dropped, which closes them, too.
+async fn answer_all(listener: &TcpListener, router: Router) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        // Both are cancel safe.
+        let accepted = tokio::select! {
+            biased;
+            _ = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+        };
+        match accepted {
+            Ok((connection, _)) => drop(connections.spawn(answer(connection, router.clone()))),
+            Err(error) => {
+                warn!(%error, "the health port cannot accept a connection, trying again");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -165,11 +224,13 @@ async fn answer(connection: TcpStream, router: Router) {
     }
 }
 
-/// 200 while this process is alive and the resource manager's loop turns.
+/// 200 while this process is alive, the resource manager's loop turns, and the JVM beside us does not hang.
 async fn health(State(context): State<Arc<Context>>) -> Response {
-    match turns(&context.manager).await {
-        Ok(()) => "ok\n".into_response(),
-        Err(reason) => unavailable(&reason),
+    let java = context.java.as_ref().map(|java| *java.borrow());
+    match (turns(&context.manager).await, java) {
+        (Err(reason), _) => unavailable(&reason),
+        (Ok(()), Some(hangs @ JavaHealth::Hangs { .. })) => unavailable(&hangs.to_string()),
+        (Ok(()), _) => "ok\n".into_response(),
     }
 }
 

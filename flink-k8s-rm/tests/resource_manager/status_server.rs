@@ -1,11 +1,13 @@
 //! What the health port tells, on a cluster that fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use flink_k8s_client::rest_client::RestClient;
 use flink_k8s_client::workers_report::{WorkerState, WorkersReport};
 use flink_k8s_rm::driver::{ResourceManager, ResourceManagerHandle, ResourceManagerOptions};
-use flink_k8s_rm::observability::{Readiness, StatusServer};
+use flink_k8s_rm::observability::{Idle, JavaHealth, JavaLiveness, Readiness, StatusServer};
 use flink_k8s_rm::worker_request::WorkerRequest;
 use reqwest::{Method, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,12 +26,27 @@ struct Served {
 
 impl Served {
     async fn on(cluster: &FakeCluster, readiness: Readiness) -> Self {
+        Self::beside(cluster, readiness, None).await
+    }
+
+    /// With a JVM beside it that is watched.
+    async fn beside(cluster: &FakeCluster, readiness: Readiness, liveness: Option<JavaLiveness>) -> Self {
         flink_k8s_client::install_crypto_provider();
         let options = ResourceManagerOptions::new(CLUSTER_ID.parse().unwrap(), "default".parse().unwrap());
         let manager = ResourceManager::new(options, Arc::new(cluster.clone()), None, factory());
         let (handle, manager_shutdown) = (manager.handle(), CancellationToken::new());
-        let server = StatusServer::bind(0).await.unwrap();
+        let mut server = StatusServer::bind(0).await.unwrap();
         let port = server.local_address().unwrap().port();
+        if let Some(liveness) = &liveness {
+            server = server.with_java(liveness.health());
+        }
+        let watched = handle.clone();
+        let watching = async move {
+            match liveness {
+                Some(liveness) => liveness.watch(watched).await,
+                None => std::future::pending().await,
+            }
+        };
         let serving = server.serve(handle.clone(), readiness, CancellationToken::new());
         let shutdown = manager_shutdown.clone();
         let managing = async move { manager.run(shutdown).await.unwrap() };
@@ -40,6 +57,7 @@ impl Served {
             _tasks: vec![
                 AbortOnDropHandle::new(tokio::spawn(serving)),
                 AbortOnDropHandle::new(tokio::spawn(managing)),
+                AbortOnDropHandle::new(tokio::spawn(watching)),
             ],
         }
     }
@@ -214,4 +232,102 @@ async fn the_pod_is_ready_when_the_job_manager_answers() {
     };
     let _flink = AbortOnDropHandle::new(tokio::spawn(flink));
     assert_eq!(served.get("/readyz").await, (200, "ok\n".to_owned()));
+}
+
+/// A JVM that accepts connections, as the system does for one that is stopped, and answers while it is told to.
+struct FakeJava {
+    port: u16,
+    answers: Arc<AtomicBool>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl FakeJava {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answers = Arc::new(AtomicBool::new(true));
+        let told = Arc::clone(&answers);
+        let serving = tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Ok((mut connection, _)) = listener.accept().await {
+                if told.load(Ordering::SeqCst) {
+                    // There is no leader: alive all the same.
+                    let _ = connection
+                        .write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+                        .await;
+                } else {
+                    unanswered.push(connection);
+                }
+            }
+        });
+        Self {
+            port,
+            answers,
+            _serving: AbortOnDropHandle::new(serving),
+        }
+    }
+
+    fn hangs(&self, hangs: bool) {
+        self.answers.store(!hangs, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_jvm_that_hangs_makes_the_pod_unhealthy_until_it_answers_again() {
+    let java = FakeJava::start().await;
+    let liveness = JavaLiveness::new(java.port, Duration::from_millis(600), Duration::from_secs(600));
+    let mut health = liveness.health();
+    let served = Served::beside(
+        &FakeCluster::default(),
+        Readiness::ResourceManagerOnly,
+        Some(liveness),
+    )
+    .await;
+    health.wait_for(|now| *now == JavaHealth::Answers).await.unwrap();
+    assert_eq!(served.get("/healthz").await, (200, "ok\n".to_owned()));
+    java.hangs(true);
+    eventually("it counts as hung", async || {
+        let (status, why) = served.get("/healthz").await;
+        status == 503 && why.starts_with("the JVM has not answered for ")
+    })
+    .await;
+    java.hangs(false);
+    eventually("it answers again", async || served.get("/healthz").await.0 == 200).await;
+}
+
+#[tokio::test]
+async fn a_jvm_that_never_answers_counts_as_hung_in_the_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let limit = Duration::from_millis(60);
+    let liveness = JavaLiveness::new(port, limit, limit);
+    let cluster = FakeCluster::default();
+    let served = Served::beside(&cluster, Readiness::ResourceManagerOnly, Some(liveness)).await;
+    eventually("it counts as hung", async || {
+        let (status, why) = served.get("/healthz").await;
+        status == 503 && why.contains("since it was started")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_is_alive_and_not_ready_and_who_is_done_is_both() {
+    flink_k8s_client::install_crypto_provider();
+    let server = StatusServer::bind(0).await.unwrap();
+    let base = format!("http://127.0.0.1:{}", server.local_address().unwrap().port());
+    // As the kubelet does, which asks on a new connection each time: those of before are closed.
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+    let client = client.build().unwrap();
+    let asked = async |path: &str| {
+        let answer = client.get(format!("{base}{path}")).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let both = async || (asked("/healthz").await, asked("/readyz").await);
+    let reason = "waiting for Kubernetes";
+    let said = |status: u16| (status, format!("{reason}\n"));
+    let found = server.idle(Idle::Waiting(reason), both()).await;
+    assert_eq!(found, (said(200), said(503)));
+    let found = server.idle(Idle::Done(reason), both()).await;
+    assert_eq!(found, (said(200), said(200)));
 }
