@@ -102,6 +102,9 @@ fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
                     "choose another -Dkubernetes.cluster-id, or remove that object first; it is not known to be a part \
                      of a cluster",
                 ),
+                DeployError::KeepsCheckpoint { .. } => Some(
+                    "without --from-savepoint it goes on from that checkpoint; `flink-k8s application stop --purge-ha` with                      the cluster's name removes it, so that the next start is one from the savepoint",
+                ),
                 DeployError::Different { .. } => Some(
                     "`flink-k8s diff` shows the differences; --replace removes the cluster that runs and makes it anew",
                 ),

@@ -170,6 +170,22 @@ pub enum DeployError {
         /// The objects that differ, and where. Secrets are not shown.
         differences: Vec<ObjectDifferences>,
     },
+    /// Flink would not start from the state that is asked for: with high availability it goes on from the last checkpoint of
+    /// the job, and says nothing. Nothing was touched.
+    #[error(
+        "cannot deploy cluster {cluster_id} to start from {wanted}: {config_map} keeps checkpoint {checkpoint} of its job, \
+         from which Flink would go on instead; nothing was touched"
+    )]
+    KeepsCheckpoint {
+        /// The cluster that was to be deployed.
+        cluster_id: ClusterId,
+        /// The state that is asked for.
+        wanted: String,
+        /// Where the checkpoint is named.
+        config_map: ObjectReference,
+        /// Its number.
+        checkpoint: u64,
+    },
     /// An earlier deploy was interrupted, and what it left could not be completed. What is there stays.
     #[error(
         "cannot complete cluster {cluster_id}, of which an earlier deploy made a part; \
@@ -224,7 +240,10 @@ impl DeployError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::AlreadyExists { .. } | Self::Different { .. } | Self::Configuration { .. } => false,
+            Self::AlreadyExists { .. }
+            | Self::Different { .. }
+            | Self::KeepsCheckpoint { .. }
+            | Self::Configuration { .. } => false,
             Self::NotCompleted { source, .. }
             | Self::RolledBack { source, .. }
             | Self::LeftOver { source, .. }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flink_k8s_client::rest_client::{FollowOptions, JobState, RestClient, RestError};
+use flink_k8s_client::rest_client::{FollowOptions, JobState, RestClient};
 use flink_k8s_core::application_outcome::ApplicationOutcome;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish};
@@ -283,7 +283,7 @@ impl LifeCycle {
             if found.is_ok() {
                 return std::future::pending().await;
             }
-            let is_unknown = matches!(found, Err(RestError::Refused { status: 404, .. }));
+            let is_unknown = found.is_err_and(|failure| failure.is_unknown_job());
             if !is_unknown || !matches!(rest.is_program_running().await, Ok(false)) {
                 unknown_since = None;
                 continue;

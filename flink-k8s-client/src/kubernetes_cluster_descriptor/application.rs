@@ -9,13 +9,17 @@ use flink_k8s_core::cluster_descriptor::{
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::deployment_options::FIXED_JOB_ID;
 use flink_k8s_core::configuration::flink_k8s_options::{self, OnFinish, ResourceManagerKind};
+use flink_k8s_core::configuration::high_availability_options::{self, HighAvailabilityMode};
 use flink_k8s_core::configuration::{
     FlinkConfiguration, InvalidOptionValue, Origin, deployment_options, kubernetes_options,
 };
+use flink_k8s_core::high_availability::{job_config_map_name, last_checkpoint};
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::{ApplicationConfiguration, JobManagerSpecification};
-use flink_k8s_core::kube_client::ReadError;
+use flink_k8s_core::kube_client::{ObjectKind, ObjectReference, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
+use flink_k8s_core::restored_state::RestoredState;
+use serde_json::Map;
 use tokio::time;
 
 use super::{KubernetesClusterDescriptor, deploy};
@@ -77,7 +81,9 @@ impl KubernetesClusterDescriptor {
     ///
     /// # Errors
     ///
-    /// As those of `deploy_session_cluster`.
+    /// As those of `deploy_session_cluster`, and [`DeployError::KeepsCheckpoint`] when the command line asks for a state from
+    /// which Flink would not start, because high availability keeps a newer one of an earlier cluster of this name. A
+    /// state in a configuration file is that of the first start, and no error.
     ///
     /// # Cancel safety
     ///
@@ -101,8 +107,51 @@ impl KubernetesClusterDescriptor {
         }
         let objects = application_objects(&specification, application).map_err(invalid)?;
         let job = followed_job(&objects.configuration).map_err(|refusal| invalid(refusal.into()))?;
-        let DeployOutcome { cluster, change, .. } = deploy::deploy(self.kube.as_ref(), objects).await?;
+        let kept = self.kept_instead(&objects.configuration).await?;
+        let DeployOutcome { cluster, change, .. } =
+            match (deploy::deploy(self.kube.as_ref(), objects).await, kept) {
+                // What would replace it would not start from there either.
+                (Err(DeployError::Different { .. }), Some(kept)) => return Err(kept),
+                (deployed, _) => deployed?,
+            };
         Ok(DeployedApplication { cluster, change, job })
+    }
+
+    /// Why the job of this configuration would not start from the state that the command line asks for, if it would not.
+    /// An error where no cluster of the name runs, so that one would be made.
+    async fn kept_instead(
+        &self,
+        configuration: &FlinkConfiguration,
+    ) -> Result<Option<DeployError>, DeployError> {
+        let Some((cluster_id, wanted, job_id)) = wish_of_command_line(configuration) else {
+            return Ok(None);
+        };
+        let unknown = |source: ReadError| DeployError::NothingCreated {
+            cluster_id: cluster_id.clone(),
+            source: Box::new(source),
+        };
+        let name = job_config_map_name(&cluster_id, &job_id);
+        let found = self.kube.find_object(ObjectKind::ConfigMap, &name).await;
+        let found = found.map_err(unknown)?.unwrap_or_default();
+        let keys = found["data"].as_object().into_iter().flat_map(Map::keys);
+        let Some(checkpoint) = last_checkpoint(keys.map(String::as_str)) else {
+            return Ok(None);
+        };
+        let running = self.kube.find_deployment(&cluster_id).await.map_err(unknown)?;
+        let kept = DeployError::KeepsCheckpoint {
+            cluster_id,
+            wanted,
+            config_map: ObjectReference {
+                kind: ObjectKind::ConfigMap,
+                namespace: self.kube.namespace(),
+                name,
+            },
+            checkpoint,
+        };
+        if running.is_none_or(|running| running.metadata.deletion_timestamp.is_some()) {
+            return Err(kept);
+        }
+        Ok(Some(kept))
     }
 
     /// Takes over the id that was chosen for the job of the cluster that runs under the name in this configuration, if
@@ -177,6 +226,26 @@ impl KubernetesClusterDescriptor {
             time::sleep(POLL).await;
         }
     }
+}
+
+/// The state from which the command line asks the job with this id to start, where high availability in ConfigMaps may know
+/// better. What a file names is the state of the first start.
+fn wish_of_command_line(configuration: &FlinkConfiguration) -> Option<(ClusterId, String, JobId)> {
+    let is_wish = |key| {
+        configuration
+            .setting(key)
+            .is_some_and(|setting| setting.origin == Origin::CommandLine)
+    };
+    let mode = configuration
+        .get(&high_availability_options::HIGH_AVAILABILITY_TYPE)
+        .ok()?;
+    let wanted = RestoredState::read(configuration).ok()??;
+    let is_asked_for = configuration
+        .configured_key(&deployment_options::SAVEPOINT_PATH)
+        .is_some_and(is_wish);
+    let job_id = configuration.find(&FIXED_JOB_ID).ok()??.parse().ok()?;
+    let cluster_id = cluster_named_by(configuration)?;
+    (mode == HighAvailabilityMode::Kubernetes && is_asked_for).then_some((cluster_id, wanted.path, job_id))
 }
 
 fn cluster_named_by(configuration: &FlinkConfiguration) -> Option<ClusterId> {

@@ -1,6 +1,7 @@
 mod deploying;
 mod fake;
 mod removing;
+mod starting_over;
 mod waiting;
 
 use std::error::Error;

@@ -78,7 +78,7 @@ impl RestClient {
                     // Before anything was sent, a job of this id is somebody else's.
                     Ok(_) if may_be_ours => return Ok(SubmittedJob { job_id }),
                     Ok(_) => break,
-                    Err(error) if error.status() == Some(404) => break,
+                    Err(error) if error.is_unknown_job() => break,
                     Err(error) if error.is_transient() => {}
                     Err(error) => return Err(failed(error)),
                 }
