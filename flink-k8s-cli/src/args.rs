@@ -12,6 +12,7 @@ pub(crate) mod removal;
 pub(crate) mod resource_manager;
 pub(crate) mod session;
 pub(crate) mod spelling;
+pub(crate) mod tls;
 pub(crate) mod upgrade;
 pub(crate) mod workers;
 
@@ -29,12 +30,13 @@ use self::application::ApplicationCommand;
 use self::gc::GcArguments;
 use self::jobs::{CheckpointArguments, JobCommand, JobGraphArguments, SavepointArguments, StopArguments};
 use self::looking::{ExplainArguments, LogsArguments, StatusArguments};
-use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderCommand};
+use self::offline::{ConfigCommand, DiffArguments, MemoryArguments, RenderArguments};
 use self::permissions::{PreflightArguments, RbacArguments};
 use self::reaching::ReachingProperties;
 use self::removal::RemovalArguments;
 use self::resource_manager::RmArguments;
 use self::session::SessionAttachArguments;
+use self::tls::TlsCommand;
 use self::workers::WorkersArguments;
 
 /// Runs Apache Flink on Kubernetes.
@@ -149,6 +151,9 @@ right before each removal whether there is a cluster by now.
 EXIT CODES: 0 shown or removed, 1 you may not, 3 a failure outside, 130 interrupted."
     )]
     Gc(GcArguments),
+    /// Show and replace the certificates of a cluster
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Check and explain Flink's options
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -156,11 +161,13 @@ EXIT CODES: 0 shown or removed, 1 you may not, 3 a failure outside, 130 interrup
     Memory(MemoryArguments),
     /// Print the objects that would be created, as YAML for `kubectl apply -f`
     #[command(
-        subcommand,
         after_help = "The objects have no owner, because the Deployment that would own them does not exist yet: \
-remove such a cluster with `kubectl delete -f`, which takes all of them."
+remove such a cluster with `kubectl delete -f`, which takes all of them.
+
+The values of settings, variables and files that Flink takes for secret are printed as ******, and standard error names \
+them; a cluster needs them, so give --show-secrets where the output is applied and not read."
     )]
-    Render(RenderCommand),
+    Render(RenderArguments),
     /// Show how a running cluster differs from what the configuration wants
     #[command(after_help = "For an application cluster say so, and repeat its job:
   flink-k8s diff -t kubernetes-application -Dkubernetes.cluster-id=orders local:///opt/flink/usrlib/job.jar --in s3://a

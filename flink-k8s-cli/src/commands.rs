@@ -31,6 +31,7 @@ pub(crate) mod slots;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod submission;
+pub(crate) mod tls;
 pub(crate) mod ui;
 pub(crate) mod workers;
 

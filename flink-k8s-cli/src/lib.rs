@@ -12,13 +12,14 @@ mod printer;
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::application::ApplicationCommand;
 use crate::args::compatible::{KubernetesJobArguments, KubernetesSessionArguments};
 use crate::args::jobs::JobCommand;
 use crate::args::offline::ConfigCommand;
+use crate::args::tls::TlsCommand;
 use crate::args::{Arguments, Command, LocalCommand, SessionCommand, spelling};
 pub use crate::outcome::Outcome;
 use crate::printer::Printer;
@@ -31,7 +32,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
     let printer = Printer::new();
     let arguments = match Arguments::try_parse_from(spelling::understood(&Arguments::command(), arguments)) {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(error),
     };
     let result = match arguments.command {
         Command::Session(SessionCommand::Start(arguments)) => {
@@ -89,8 +90,10 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Config(ConfigCommand::Explain(arguments)) => {
             commands::config_list::explain(&printer, arguments).await
         }
+        Command::Tls(TlsCommand::Show(arguments)) => commands::tls::show(&printer, arguments).await,
+        Command::Tls(TlsCommand::Rotate(arguments)) => commands::tls::rotate(&printer, arguments).await,
         Command::Memory(arguments) => commands::memory::run(&printer, arguments).await,
-        Command::Render(command) => commands::render::run(&printer, command).await,
+        Command::Render(arguments) => commands::render::run(&printer, arguments).await,
         Command::Diff(arguments) => commands::render::diff(&printer, arguments).await,
         Command::Ui(arguments) => commands::ui::run(&printer, arguments).await,
         Command::Preflight(arguments) => commands::permissions::preflight(&printer, arguments).await,
@@ -111,7 +114,7 @@ pub async fn run_kubernetes_session(arguments: impl IntoIterator<Item = OsString
             &printer,
             commands::kubernetes_session::run(&printer, arguments).await,
         ),
-        Err(error) => refuse(&error),
+        Err(error) => refuse(error),
     }
 }
 
@@ -122,7 +125,7 @@ pub async fn run_kubernetes_job(arguments: impl IntoIterator<Item = OsString>) -
     let arguments = spelling::understood(&KubernetesJobArguments::command(), arguments);
     match KubernetesJobArguments::try_parse_from(arguments) {
         Ok(arguments) => conclude(&printer, commands::kubernetes_job::run(&printer, arguments).await),
-        Err(error) => refuse(&error),
+        Err(error) => refuse(error),
     }
 }
 
@@ -137,7 +140,13 @@ fn conclude(printer: &Printer, result: anyhow::Result<Outcome>) -> Outcome {
 }
 
 /// Prints help where it was asked for, and otherwise what is wrong with the command line.
-fn refuse(error: &clap::Error) -> Outcome {
+fn refuse(mut error: clap::Error) -> Outcome {
+    // What is no setting may be a secret all the same.
+    let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if argument.is_some_and(|argument| argument.starts_with("-D")) {
+        let hidden = ContextValue::String("******".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
     drop(error.print());
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Success,

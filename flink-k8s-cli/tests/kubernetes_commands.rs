@@ -22,6 +22,8 @@ mod logs;
 mod removal;
 #[path = "kubernetes_commands/resource_manager.rs"]
 mod resource_manager;
+#[path = "kubernetes_commands/secrets.rs"]
+mod secrets;
 #[path = "kubernetes_commands/watching.rs"]
 mod watching;
 

@@ -109,22 +109,39 @@ fn rendered_objects_are_the_same_bytes_every_time() {
 
 #[test]
 fn keys_that_a_start_would_make_are_not_rendered() {
-    let name = "-Dkubernetes.cluster-id=orders";
-    let rendered = run(&[
-        "render",
-        "session",
-        name,
+    let common = [
+        "-Dkubernetes.cluster-id=orders",
         SIZES[0],
         SIZES[1],
         "-Dflink-k8s.tls=auto",
-    ]);
+    ];
+    let variants: [&[&str]; 3] = [
+        &["session"],
+        &["session", "-Dflink-k8s.demand-source=rest"],
+        &["application", "local:///opt/job.jar"],
+    ];
+    for variant in variants {
+        let (kind, more) = variant.split_at(1);
+        let rendered = run(&[&["render"], kind, &common[..], more].concat());
+        let (text, said) = (standard_output(&rendered), standard_error(&rendered));
+        assert_eq!(rendered.status.code(), Some(0), "{said}");
+        assert!(!text.contains("kind: Secret"), "{text}");
+        for expected in [
+            "secretName: orders-tls",
+            "flink-k8s/tls-secret: orders-tls",
+            "/opt/flink-k8s-tls/internal.p12",
+            "/opt/flink-k8s-tls/rest-trust.p12",
+            "orders-tls:/opt/flink-k8s-tls",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in {text}");
+        }
+        assert!(said.contains("orders-tls is left out"), "{said}");
+    }
+    let given = ["-Dflink-k8s.tls=secret", "-Dflink-k8s.tls-secret-name=ours"];
+    let rendered = run(&[&["render", "session"], &common[..3], &given].concat());
     let (text, said) = (standard_output(&rendered), standard_error(&rendered));
-    assert_eq!(rendered.status.code(), Some(0), "{said}");
-    assert!(
-        !text.contains("kind: Secret") && text.contains("secretName: orders-tls"),
-        "{text}"
-    );
-    assert!(said.contains("orders-tls is left out"), "{said}");
+    assert_eq!((rendered.status.code(), said.as_str()), (Some(0), ""));
+    assert!(text.contains("secretName: ours"), "{text}");
 }
 
 #[test]

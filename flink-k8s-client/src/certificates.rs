@@ -1,12 +1,21 @@
-//! Makes the certificates of a cluster (`flink-k8s.tls: auto`), as stores that Flink reads.
+//! Makes the certificates of a cluster (`flink-k8s.tls: auto`), as stores that Flink reads, replaces them, and says how long they
+//! are valid.
+
+mod rotation;
+mod validity;
 
 use std::collections::BTreeMap;
 
+use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::{FlinkConfiguration, InvalidOptionValue, kubernetes_options};
+use flink_k8s_core::namespace::Namespace;
 use flink_k8s_core::tls;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{CertificateParams, DnType, KeyPair};
+
+pub use self::rotation::{Rotation, RotationError};
+pub use self::validity::{ClusterCertificates, StoredCertificate};
 
 /// For how long certificates are valid. Flink reads them once, when a process starts, so they outlive the cluster.
 const YEARS: i64 = 10;
@@ -60,16 +69,34 @@ impl From<p12_keystore::error::Error> for CertificatesError {
 ///
 /// See [`CertificatesError`].
 pub fn draw(configuration: &FlinkConfiguration) -> Result<BTreeMap<String, Vec<u8>>, CertificatesError> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut names = Vec::new();
     if let Some(cluster_id) = configuration.find(&kubernetes_options::CLUSTER_ID)? {
-        let service = format!("{cluster_id}-rest");
         let namespace = configuration.get(&kubernetes_options::NAMESPACE)?;
-        names.extend([
-            service.clone(),
-            format!("{service}.{namespace}"),
-            format!("{service}.{namespace}.svc"),
-        ]);
+        names = service_names(&format!("{cluster_id}-rest"), &namespace);
     }
+    draw_for(names)
+}
+
+/// The same for the cluster of this name.
+fn stores_of_cluster(
+    cluster_id: &ClusterId,
+    namespace: &Namespace,
+) -> Result<BTreeMap<String, Vec<u8>>, CertificatesError> {
+    draw_for(service_names(&cluster_id.rest_service_name(), namespace.as_str()))
+}
+
+/// Under which names the Service of this name is found in Kubernetes.
+fn service_names(service: &str, namespace: &str) -> Vec<String> {
+    vec![
+        service.to_owned(),
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+    ]
+}
+
+fn draw_for(services: Vec<String>) -> Result<BTreeMap<String, Vec<u8>>, CertificatesError> {
+    let names = ["localhost", "127.0.0.1"].map(str::to_owned).into_iter();
+    let names = names.chain(services).collect();
     let (internal, internal_trust) = stores("flink", Vec::new())?;
     let (rest, rest_trust) = stores("flink REST", names)?;
     Ok([

@@ -25,7 +25,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::extra_headers::HEADERS_VARIABLE;
-use self::key_store::KeyStore;
+pub(crate) use self::key_store::KeyStore;
 pub use self::key_store::KeyStoreError;
 use self::trust::{ClusterTrust, Fingerprint};
 
@@ -177,8 +177,14 @@ impl RestSecurity {
             KeyStore::read(content, password, password)
                 .map_err(|source| RestSecurityError::StoreOfCluster { name, source })
         };
+        let mut certificates = read(tls::REST_TRUSTSTORE, &options::TRUSTSTORE_PASSWORD)?.trusted;
+        // A JobManager that is about to be replaced may still answer.
+        if stores.contains_key(tls::REST_TRUSTSTORE_BEFORE) {
+            let before = read(tls::REST_TRUSTSTORE_BEFORE, &options::TRUSTSTORE_PASSWORD)?;
+            certificates.extend(before.trusted);
+        }
         let trust = trust::Trust::Certificates {
-            certificates: read(tls::REST_TRUSTSTORE, &options::TRUSTSTORE_PASSWORD)?.trusted,
+            certificates,
             verifies_host_name: configuration.get(&options::VERIFY_HOST_NAME)?,
         };
         let identity = read(tls::REST_KEYSTORE, &options::KEYSTORE_PASSWORD)?.identity;

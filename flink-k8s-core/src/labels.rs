@@ -29,6 +29,9 @@ pub const SPARE_ASSIGNMENT: &str = "flink-k8s/spare-assignment";
 pub const TLS_SECRET: &str = "flink-k8s/tls-secret";
 /// Annotation of a Secret whose content was drawn by whoever made it: another content is no difference.
 pub const DRAWN: &str = "flink-k8s/drawn";
+/// Annotation of such a Secret, and of the pods of a JobManager that has it: which of the certificates that the cluster has had
+/// one after the other. The first ones have none.
+pub const CERTIFICATES: &str = "flink-k8s/certificates";
 
 /// Label of ConfigMaps with high-availability data; Flink up to 1.20 sets it.
 pub const CONFIG_MAP_TYPE: &str = "configmap-type";

@@ -1,6 +1,7 @@
 //! The objects of a cluster as data: to print, to apply with other tools, to compare with what runs.
 
 mod comparison;
+mod secrets;
 
 use std::fmt;
 

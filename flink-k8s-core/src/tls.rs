@@ -28,6 +28,8 @@ pub const INTERNAL_TRUSTSTORE: &str = "internal-trust.p12";
 pub const REST_KEYSTORE: &str = "rest.p12";
 /// Key of the Secret: the store with the certificate that the REST endpoint and its clients trust.
 pub const REST_TRUSTSTORE: &str = "rest-trust.p12";
+/// Key of the Secret while certificates are replaced: the store with the REST certificate that clients trusted before.
+pub const REST_TRUSTSTORE_BEFORE: &str = "rest-trust-before.p12";
 /// Password of stores that have no better one. It keeps nothing secret: the Secret does.
 pub const STORE_PASSWORD: &str = "flink-k8s";
 
@@ -208,8 +210,8 @@ mod tests {
     fn a_given_secret_has_a_name_and_its_own_kind_of_keys() {
         let given = ("flink-k8s.tls", "secret");
         let refusal = secured(&[given]).unwrap_err();
-        assert!(refusal.contains("flink-k8s.tls.secret-name"), "{refusal}");
-        let configuration = secured(&[given, ("flink-k8s.tls.secret-name", "ours")]).unwrap();
+        assert!(refusal.contains("flink-k8s.tls-secret-name"), "{refusal}");
+        let configuration = secured(&[given, ("flink-k8s.tls-secret-name", "ours")]).unwrap();
         assert_eq!(
             text(&configuration, "kubernetes.secrets"),
             "ours:/opt/flink-k8s-tls"

@@ -124,6 +124,32 @@ fn without_a_token_the_program_becomes_the_jvm() {
 }
 
 #[test]
+fn secrets_of_the_configuration_are_in_no_log() {
+    let directory = tempfile::tempdir().unwrap();
+    fake_image(directory.path());
+    let configuration = directory.path().join("flink/conf/config.yaml");
+    fs::write(
+        configuration,
+        "s3.secret-key: planted\nkubernetes.secrets: planted\n",
+    )
+    .unwrap();
+    let java = directory.path().join("java/bin/java");
+    fs::write(&java, "#!/bin/sh\nexit 7\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_flink-k8s-taskmanager"))
+        .args(arguments("orders-taskmanager-1-1"))
+        .env("FLINK_HOME", directory.path().join("flink"))
+        .env("JAVA_HOME", directory.path().join("java"))
+        .env("FLINK_K8S_LOG", "trace")
+        .env_remove("FLINK_CONF_DIR")
+        .env_remove(TOKEN_VARIABLE)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(!said.contains("planted"), "{said}");
+}
+
+#[test]
 fn a_token_that_could_be_guessed_is_refused_and_not_shown() {
     let directory = tempfile::tempdir().unwrap();
     fake_image(directory.path());

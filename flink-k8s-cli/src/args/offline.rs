@@ -67,6 +67,15 @@ pub(crate) struct MemoryArguments {
     pub(crate) output: OutputFormat,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct RenderArguments {
+    #[command(subcommand)]
+    pub(crate) what: RenderCommand,
+    /// Print passwords and other secrets as they are, not as ******
+    #[arg(long, global = true)]
+    pub(crate) show_secrets: bool,
+}
+
 /// What is rendered or compared.
 #[derive(Debug, Subcommand)]
 pub(crate) enum RenderCommand {

@@ -1,5 +1,7 @@
 //! `flink-k8s render` and `flink-k8s diff`
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
@@ -19,7 +21,7 @@ use flink_k8s_core::task_manager::{TaskManagerFactory, WorkerRequest};
 use serde_json::json;
 
 use crate::args::application::ApplicationArguments;
-use crate::args::offline::{DiffArguments, DiffTarget, ObjectArguments, RenderCommand};
+use crate::args::offline::{DiffArguments, DiffTarget, ObjectArguments, RenderArguments, RenderCommand};
 use crate::args::resource_manager::RenderResourceManagerArguments;
 use crate::args::{DynamicProperties, OutputFormat};
 use crate::connection::Connection;
@@ -28,8 +30,8 @@ use crate::outcome::Outcome;
 use crate::printer::Printer;
 
 /// Prints objects as YAML.
-pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Result<Outcome> {
-    let objects = match command {
+pub(crate) async fn run(printer: &Printer, arguments: RenderArguments) -> anyhow::Result<Outcome> {
+    let objects = match arguments.what {
         RenderCommand::Session(ObjectArguments { dynamic }) => {
             let specification = specification(printer, dynamic).await?;
             cluster(&JobManagerSpecification::session(&specification)?)?
@@ -47,7 +49,10 @@ pub(crate) async fn run(printer: &Printer, command: RenderCommand) -> anyhow::Re
         }
         RenderCommand::ResourceManager(arguments) => resource_manager(printer, arguments).await?,
     };
-    let objects = without_keys(printer, objects);
+    let mut objects = without_keys(printer, objects);
+    if !arguments.show_secrets {
+        objects = without_secrets(printer, objects);
+    }
     // The text ends with a line break, and so does the printer's line.
     printer.data(ManifestObject::yaml(&objects)?.trim_end_matches('\n'));
     Ok(Outcome::Success)
@@ -66,6 +71,25 @@ fn without_keys(printer: &Printer, mut objects: Vec<ManifestObject>) -> Vec<Mani
         !is_drawn
     });
     objects
+}
+
+/// What is printed is read, copied and committed.
+fn without_secrets(printer: &Printer, objects: Vec<ManifestObject>) -> Vec<ManifestObject> {
+    let mut hidden = BTreeSet::new();
+    let shown = objects.into_iter().map(|object| {
+        let (shown, names) = object.without_secrets();
+        hidden.extend(names);
+        shown
+    });
+    let shown = shown.collect();
+    if !hidden.is_empty() {
+        let names: Vec<String> = hidden.into_iter().collect();
+        printer.talk(format!(
+            "warning: {} hidden as ******, and no cluster works with that; --show-secrets prints what is to be applied",
+            names.join(", ")
+        ));
+    }
+    shown
 }
 
 /// All objects of a resource manager; says what the JobManager that it is for must be told.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::list::{job_json, job_row};
 use super::workers::age;
-use super::{application_upgrade, explain};
+use super::{application_upgrade, explain, tls};
 use crate::args::OutputFormat;
 use crate::args::looking::StatusArguments;
 use crate::connection::Connection;
@@ -36,6 +36,7 @@ pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow
         application_upgrade::under_way(printer, &upgrade);
     }
     connection.descriptor.retrieve(&cluster_id).await?;
+    tls::warn_of_end(printer, &connection, &cluster_id).await;
     let facts = Observation::open(&connection, cluster_id).await?.look().await;
     let diagnosis = diagnose(&facts);
     let now = Timestamp::now();

@@ -51,6 +51,15 @@ impl Certificates {
         };
         store("rest.p12", KeyStoreEntry::PrivateKeyChain(chain));
         store("trust.p12", KeyStoreEntry::Certificate(parsed(issuer.der())));
+        // The names that flink-k8s.tls=secret wants.
+        let copies = [
+            ("rest.p12", "internal.p12"),
+            ("trust.p12", "internal-trust.p12"),
+            ("trust.p12", "rest-trust.p12"),
+        ];
+        for (store, copy) in copies {
+            fs::copy(directory.join(store), directory.join(copy)).unwrap();
+        }
         let files = format!("--from-file={}", directory.display());
         let create = ["create", "secret", "generic", "rest-certificates", &files];
         let secret = machine.kubectl(&[&create[..], &["--dry-run=client", "-o", "yaml"]].concat());
@@ -85,6 +94,21 @@ impl Certificates {
             file("key-file", "me.key"),
         ]
     }
+}
+
+/// What a cluster needs that is given all its certificates by the Secret, and whoever reaches it.
+fn of_given_secret() -> Vec<String> {
+    let mut options = vec![
+        "-Dflink-k8s.tls=secret".to_owned(),
+        "-Dflink-k8s.tls-secret-name=rest-certificates".to_owned(),
+        "-Dsecurity.ssl.rest.authentication-enabled=true".to_owned(),
+    ];
+    for use_ in ["internal", "rest"] {
+        for store in ["keystore", "key", "truststore"] {
+            options.push(format!("-Dsecurity.ssl.{use_}.{store}-password={PASSWORD}"));
+        }
+    }
+    options
 }
 
 fn stores(directory: &Path) -> Vec<String> {
@@ -217,12 +241,12 @@ async fn a_session_whose_clients_show_certificates_is_reached_from_everywhere() 
 }
 
 #[tokio::test]
-async fn an_application_whose_rest_speaks_tls_is_followed_and_removed() {
+async fn an_application_with_given_certificates_is_followed_and_removed() {
     let Some(machine) = Machine::start() else { return };
-    let certificates = Certificates::make(&machine);
+    Certificates::make(&machine);
     let options = image_with_the_jar(&machine);
-    let (cluster, client) = (Certificates::of_cluster(), certificates.of_client());
-    let security: Vec<&str> = cluster.iter().chain(&client[1..]).map(String::as_str).collect();
+    let given = of_given_secret();
+    let security: Vec<&str> = given.iter().map(String::as_str).collect();
     let (input, output) = (
         machine.scratch().join("input.txt"),
         machine.scratch().join("output"),
@@ -244,6 +268,15 @@ async fn an_application_whose_rest_speaks_tls_is_followed_and_removed() {
     ]
     .concat();
     machine.must(&detached);
+    // The cluster says itself where its certificates are.
+    let list = [&["list", "-Dkubernetes.cluster-id=e2e"], &security[..]].concat();
+    machine
+        .eventually("the job is seen from outside", async || {
+            let listed = machine.flink_k8s(&list);
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            listed.contains("WordCount").then_some(())
+        })
+        .await;
     machine
         .eventually("the entrypoint removes the cluster", async || {
             let listed = machine.must(&["application", "list", "--output", "json"]);
@@ -258,7 +291,12 @@ async fn an_application_whose_rest_speaks_tls_is_followed_and_removed() {
 async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
     let Some(machine) = Machine::start() else { return };
     let kube = machine.client().await;
-    let auto = ["-Dflink-k8s.tls=auto"];
+    let auto = [
+        "-Dflink-k8s.tls=auto",
+        "-Ds3.secret-key=planted-secret",
+        "-Dcontainerized.master.env.FLINK_K8S_LOG=trace",
+        "-Dcontainerized.taskmanager.env.FLINK_K8S_LOG=trace",
+    ];
     machine.start_session(&auto);
     let start = [&["session", "start"], &machine.session()[..], &auto].concat();
     let again = machine.flink_k8s(&start);
@@ -278,15 +316,28 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
     assert!(said.contains("FINISHED"), "{said}");
     assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
     let pods: Api<Pod> = Api::default_namespaced(kube.clone());
-    let pods = pods.list(&ListParams::default().labels("app=e2e")).await.unwrap();
-    assert_eq!(pods.items.len(), 3, "a JobManager and two TaskManagers");
-    for pod in pods {
-        let volumes = pod.spec.unwrap().volumes.unwrap();
+    let of_cluster = ListParams::default().labels("app=e2e");
+    let before = pods.list(&of_cluster).await.unwrap().items;
+    assert_eq!(before.len(), 3, "a JobManager and two TaskManagers");
+    for pod in &before {
+        let name = pod.metadata.name.as_deref().unwrap();
+        let log = pods.logs(name, &LogParams::default()).await.unwrap();
         assert!(
-            volumes.iter().any(|volume| volume.name == "e2e-tls-volume"),
-            "{volumes:?}"
+            !log.is_empty() && !log.contains("planted-secret"),
+            "{name}: {log}"
         );
     }
+    let before: Vec<String> = before
+        .into_iter()
+        .map(|pod| {
+            let volumes = pod.spec.unwrap().volumes.unwrap();
+            assert!(
+                volumes.iter().any(|volume| volume.name == "e2e-tls-volume"),
+                "{volumes:?}"
+            );
+            pod.metadata.name.unwrap()
+        })
+        .collect();
 
     let cluster_id = "e2e".parse().unwrap();
     let tunnel = Tunnel::to_job_manager(kube.clone(), "default".parse().unwrap(), &cluster_id, 8081);
@@ -297,6 +348,32 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
         .await
         .unwrap_err();
     assert!(matches!(plain, RestError::TlsRequired { .. }), "{plain}");
+
+    let rotate = ["tls", "rotate", "e2e"];
+    let impatient = machine.flink_k8s(&[&rotate[..], &["--timeout", "0s"]].concat());
+    let said = String::from_utf8(impatient.stderr).unwrap();
+    assert!(said.contains("the same command goes on with it"), "{said}");
+    let rotated = machine.flink_k8s(&rotate);
+    let said = String::from_utf8(rotated.stderr).unwrap();
+    assert!(rotated.status.success(), "{said}");
+    assert!(said.contains("before, which goes on"), "{said}");
+    assert!(
+        said.contains("cluster e2e has new certificates, valid until 20"),
+        "{said}"
+    );
+    let shown = machine.must(&["tls", "show", "e2e", "--output", "json"]);
+    assert!(
+        shown.contains("\"CN=flink REST\"") && shown.contains("e2e-tls"),
+        "{shown}"
+    );
+    let output = machine.scratch().join("output-after");
+    let said = finished(machine.run_word_count(&input, &output, Duration::ZERO));
+    assert!(said.contains("FINISHED"), "{said}");
+    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    for pod in pods.list(&of_cluster).await.unwrap() {
+        let name = pod.metadata.name.unwrap();
+        assert!(!before.contains(&name), "{name} has the certificates of before");
+    }
 
     machine.must(&["session", "stop", "e2e"]);
     let secrets: Api<Secret> = Api::default_namespaced(kube);

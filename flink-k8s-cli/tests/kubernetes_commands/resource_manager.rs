@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const JOB: &str = "00000000000000000000000000000001";
 
 /// Waits until there is something to see.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let given_up = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await {
@@ -37,7 +37,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 /// The REST API of a standalone JobManager with a job that waits for two slots, and settings with one mistake.
-async fn job_manager() -> MockServer {
+pub(super) async fn job_manager() -> MockServer {
     let server = MockServer::start().await;
     let job = json!({"jid": JOB, "name": "wc", "state": "RUNNING", "start-time": 1, "end-time": -1, "duration": 1,
         "tasks": {"scheduled": 2, "running": 0}, "job-type": "STREAMING",
@@ -71,19 +71,25 @@ async fn job_manager() -> MockServer {
 }
 
 /// `flink-k8s rm` as a process of its own; it ends with this value.
-struct Manager {
+pub(super) struct Manager {
     process: Child,
     log: PathBuf,
 }
 
 impl Manager {
     fn start(bench: &Bench, name: &str, more: &[&str]) -> Self {
-        let log = bench.configuration.path().join(format!("{name}.log"));
         let mut command = bench.program(env!("CARGO_BIN_EXE_flink-k8s"));
         command
             .args(["rm", "orders", "-Dflink-k8s.health.port=0"])
             .arg(format!("-Dkubernetes.namespace={}", bench.cluster.namespace()))
-            .args(more)
+            .args(more);
+        Self::of(bench, name, command)
+    }
+
+    /// As [`Manager::start`], with a command line of its own.
+    pub(super) fn of(bench: &Bench, name: &str, mut command: Command) -> Self {
+        let log = bench.configuration.path().join(format!("{name}.log"));
+        command
             .env("HOSTNAME", name)
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap());
@@ -102,7 +108,7 @@ impl Manager {
     }
 
     /// The code with which it ends when it is told to.
-    async fn stopped(self, signal: Signal) -> (Option<i32>, String) {
+    pub(super) async fn stopped(self, signal: Signal) -> (Option<i32>, String) {
         kill(Pid::from_raw(i32::try_from(self.process.id()).unwrap()), signal).unwrap();
         self.ended().await
     }
@@ -133,7 +139,7 @@ impl Bench {
     }
 
     /// Stores a manifest, as `kubectl apply` would.
-    async fn store(&self, manifest: &str) {
+    pub(super) async fn store(&self, manifest: &str) {
         for document in manifest.split("\n---\n") {
             let object: Value = serde_saphyr::from_str(document).unwrap();
             let plural = match object["kind"].as_str().unwrap() {
@@ -169,7 +175,7 @@ impl Bench {
         holder.split('_').next().unwrap_or_default().to_owned()
     }
 
-    async fn workers(&self) -> BTreeSet<String> {
+    pub(super) async fn workers(&self) -> BTreeSet<String> {
         let pods = self.api::<Pod>();
         let workers = pods
             .list(&ListParams::default().labels("component=taskmanager"))

@@ -1,10 +1,10 @@
-//! Replacing an object that is as it was read, and ConfigMaps that nobody owns.
+//! Replacing an object that is as it was read, ConfigMaps that nobody owns, and Secrets.
 
 use flink_k8s_core::kube_client::{
     CreateObjectError, ObjectKind, ObjectReference, ReadError, ReplaceObjectError,
 };
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +57,33 @@ impl KubeRsClient {
     /// If the future is dropped, the ConfigMap may be replaced.
     pub async fn replace_config_map(&self, config_map: &ConfigMap) -> Result<ConfigMap, ReplaceObjectError> {
         self.replaced(ObjectKind::ConfigMap, config_map).await
+    }
+
+    /// The Secret of this name, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn find_secret(&self, name: &str) -> Result<Option<Secret>, ReadError> {
+        let found = self.find(name).await;
+        found.map_err(|error| read_error(&format!("Secret {name}"), &self.namespace, error))
+    }
+
+    /// Replaces a Secret and returns it as stored.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceObjectError::Changed`] when it is not at the version that `secret` carries; nothing was changed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the Secret may be replaced.
+    pub async fn replace_secret(&self, secret: &Secret) -> Result<Secret, ReplaceObjectError> {
+        self.replaced(ObjectKind::Secret, secret).await
     }
 
     async fn replaced<K>(&self, kind: ObjectKind, object: &K) -> Result<K, ReplaceObjectError>

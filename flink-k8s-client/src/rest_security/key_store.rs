@@ -42,16 +42,16 @@ impl KeyStoreError {
 
 /// What is in a store.
 #[derive(Debug, Default)]
-pub(super) struct KeyStore {
+pub(crate) struct KeyStore {
     /// The certificates that Java would trust: trusted entries, and the first of each chain that belongs to a key.
-    pub(super) trusted: Vec<CertificateDer<'static>>,
+    pub(crate) trusted: Vec<CertificateDer<'static>>,
     /// The first key with its chain.
     pub(super) identity: Option<Identity>,
 }
 
 impl KeyStore {
     /// Opens a store whose form its first bytes tell; Java does the same.
-    pub(super) fn read(content: &[u8], password: &str, key_password: &str) -> Result<Self, KeyStoreError> {
+    pub(crate) fn read(content: &[u8], password: &str, key_password: &str) -> Result<Self, KeyStoreError> {
         match content {
             [0xFE, 0xED, 0xFE, 0xED, ..] => jks::read(content, password, key_password),
             [0x30, ..] => read_pkcs12(content, password),

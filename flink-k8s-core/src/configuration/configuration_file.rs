@@ -62,7 +62,7 @@ pub struct IgnoredLine {
 
 /// Why a text is not `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a setting: expected -Dkey=value")]
+#[error("a setting has no key: expected -Dkey=value")]
 pub struct InvalidDynamicProperty {
     /// What follows `-D`.
     pub text: String,

@@ -257,9 +257,9 @@ pub const TLS: ConfigOption<CertificateSource> = ConfigOption::new(
     "Who makes the certificates for REST and for what Flink's processes say to each other: off, auto for this client, secret for whoever made the Secret.",
 );
 
-/// `flink-k8s.tls.secret-name`: Secret with the stores that flink-k8s.tls=secret uses.
+/// `flink-k8s.tls-secret-name`: Secret with the stores that flink-k8s.tls=secret uses.
 pub const TLS_SECRET_NAME: OptionalConfigOption<String> = OptionalConfigOption::new(
-    "flink-k8s.tls.secret-name",
+    "flink-k8s.tls-secret-name",
     "Secret with the stores that flink-k8s.tls=secret uses.",
 );
 

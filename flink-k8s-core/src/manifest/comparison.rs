@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::secrets::{HIDDEN, hide_variables};
 use crate::configuration::{FlinkConfiguration, Origin, is_sensitive};
 use crate::labels;
 
@@ -11,8 +12,6 @@ use crate::labels;
 const EXHAUSTIVE: [&str; 5] = ["data", "env", "labels", "matchLabels", "nodeSelector"];
 /// Names of items in lists, in order of preference.
 const ITEM_NAMES: [&str; 4] = ["mountPath", "name", "containerPort", "key"];
-/// What a value that must not be shown looks like.
-const HIDDEN: &str = "******";
 
 /// One place where an object differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +90,14 @@ impl Comparison {
             }
             (running, wanted) if are_equal(field, running, wanted) => {}
             (running, wanted) => {
-                let is_hidden = self.hides_data && path.starts_with("data");
-                let shown = |value: &Value| if is_hidden { HIDDEN.to_owned() } else { text(value) };
+                let is_hidden = (self.hides_data && path.starts_with("data")) || is_variable(path);
+                let shown = |value: &Value| {
+                    if is_hidden {
+                        HIDDEN.to_owned()
+                    } else {
+                        shown(value)
+                    }
+                };
                 found.push(Difference {
                     path: path.to_owned(),
                     running: running.map(shown),
@@ -190,6 +195,23 @@ fn compare_configurations(path: &str, running: &str, wanted: &str, found: &mut V
                 wanted: wanted.get(key).map(shown),
             });
         }
+    }
+}
+
+/// Whether the path is that of an environment variable with a sensitive name, or leads into it.
+fn is_variable(path: &str) -> bool {
+    let (_, name) = path.rsplit_once("env[").unwrap_or_default();
+    is_sensitive(name.split(']').next().unwrap_or_default())
+}
+
+/// The value as it may be shown. Files are not: nobody knows what is in them.
+fn shown(value: &Value) -> String {
+    let mut value = value.clone();
+    hide_variables(&mut value, &mut Vec::new());
+    let text = text(&value);
+    match text.lines().count() {
+        0 | 1 => text,
+        lines => format!("({lines} lines)"),
     }
 }
 
@@ -305,6 +327,31 @@ mod tests {
                 "data.config.yaml: s3.secret-key: ****** -> ******",
                 "data.log4j.properties: old -> nothing",
             ]
+        );
+    }
+
+    #[test]
+    fn neither_variables_with_sensitive_names_nor_files_are_shown() {
+        let pod = |value: &str, more: &Value| {
+            let env = json!([{"name": "DB_PASSWORD", "value": value}, {"name": "TEAM", "value": value}]);
+            json!({"spec": {"containers": [{"name": "main", "env": env}, more]}})
+        };
+        let more = json!({"name": "more", "env": [{"name": "API_TOKEN", "value": "c"}]});
+        assert_eq!(
+            found(&pod("a", &Value::Null), &pod("b", &Value::Null)),
+            [
+                "spec.containers: [{\"env\":[{\"name\":\"DB_PASSWORD\",\"value\":\"******\"},{\"name\":\"TEAM\",\"value\":\"a\"}],\"name\":\"main\"},null] -> [{\"env\":[{\"name\":\"DB_PASSWORD\",\"value\":\"******\"},{\"name\":\"TEAM\",\"value\":\"b\"}],\"name\":\"main\"},null]"
+            ]
+        );
+        let other = json!({"name": "more", "env": [{"name": "API_TOKEN", "value": "d"}]});
+        assert_eq!(
+            found(&pod("a", &more), &pod("a", &other)),
+            ["spec.containers[more].env[API_TOKEN].value: ****** -> ******"]
+        );
+        let file = |text: &str| json!({"data": {"core-site.xml": text}});
+        assert_eq!(
+            found(&file("a\nb"), &file("a\nc\nd")),
+            ["data.core-site.xml: (2 lines) -> (3 lines)"]
         );
     }
 
