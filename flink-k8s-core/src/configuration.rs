@@ -12,6 +12,7 @@ pub mod flink_k8s_options;
 pub mod high_availability_options;
 pub mod kubernetes_options;
 mod legacy_splitter;
+pub mod local_storage_options;
 pub mod memory_options;
 mod old_names;
 mod option;

@@ -17,6 +17,7 @@ pub(crate) mod init_resource_manager;
 pub(crate) mod init_task_manager;
 pub(crate) mod internal_service;
 pub(crate) mod kerberos_mount;
+pub(crate) mod local_storage;
 pub(crate) mod mount_secrets;
 pub(crate) mod persistent_volume_claim_mount;
 pub(crate) mod pod_template;

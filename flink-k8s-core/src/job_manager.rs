@@ -23,7 +23,8 @@ use crate::kube_client::AccompanyingObject;
 use crate::labels;
 use crate::memory::TaskExecutorResources;
 use crate::parameters::job_manager::{JobManagerParameters, fixed_port};
-use crate::parameters::{ClusterParameters, InvalidSpecification};
+use crate::parameters::task_manager::container_resources;
+use crate::parameters::{ClusterParameters, InvalidSpecification, LocalStorageParameters};
 use crate::task_manager::owner_reference;
 use crate::tls;
 
@@ -315,14 +316,17 @@ pub(crate) fn fix_port(
     Ok(())
 }
 
-/// A TaskManager whose memory does not add up would fail only when the first job wants it.
+/// A TaskManager whose memory does not add up, or whose volume cannot be had, would fail only when the first job wants it.
 pub(crate) fn check_task_manager_memory(
     configuration: &FlinkConfiguration,
     cluster: &ClusterParameters,
 ) -> Result<(), InvalidSpecification> {
-    TaskExecutorResources::from_configuration(configuration, cluster.flink_version)
-        .map(drop)
-        .map_err(InvalidSpecification::task_manager_memory)
+    let worker = TaskExecutorResources::from_configuration(configuration, cluster.flink_version)
+        .map_err(InvalidSpecification::task_manager_memory)?;
+    match LocalStorageParameters::read(configuration)? {
+        Some(storage) => storage.check_fits(&container_resources(configuration, &worker)?),
+        None => Ok(()),
+    }
 }
 
 /// The configuration without what concerns only the client or would be wrong in a pod.

@@ -4,6 +4,7 @@ pub(crate) mod exposure;
 mod invalid_specification;
 pub mod job_manager;
 mod kubernetes_values;
+mod local_storage;
 mod pod;
 mod probes;
 mod security;
@@ -20,6 +21,7 @@ use crate::namespace::Namespace;
 
 pub use invalid_specification::{InvalidPersistentVolumeClaim, InvalidSpecification};
 pub(crate) use kubernetes_values::{EnvironmentSecret, PersistentVolumeClaimMount};
+pub use local_storage::{LocalStorageMedium, LocalStorageParameters};
 pub(crate) use pod::{ContainerResources, PodOptions, PodParameters};
 pub use probes::ProbeParameters;
 pub use security::SecurityParameters;

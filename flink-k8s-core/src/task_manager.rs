@@ -9,7 +9,8 @@ use crate::configuration::{
 };
 use crate::decorators::{
     FlinkPod, command_task_manager, env_secrets, flink_conf_mount, hadoop_conf_mount, init_task_manager,
-    kerberos_mount, mount_secrets, persistent_volume_claim_mount, pod_template, probes, security,
+    kerberos_mount, local_storage, mount_secrets, persistent_volume_claim_mount, pod_template, probes,
+    security,
 };
 use crate::memory::{
     LegacyHeapMeaning, TaskExecutorResources, WorkerResourceSpec, map_legacy_heap_size, without_total_sizes,
@@ -186,6 +187,7 @@ impl TaskManagerFactory {
         let pod = mount_secrets::decorate(pod, cluster);
         let pod = persistent_volume_claim_mount::decorate(pod, cluster)?;
         let pod = command_task_manager::decorate(pod, parameters, request, &worker.memory)?;
+        let pod = local_storage::decorate(pod, parameters.local_storage.as_ref());
         let pod = probes::decorate_task_manager(pod, cluster.probes);
         let pod = hadoop_conf_mount::decorate(pod, cluster);
         let pod = kerberos_mount::decorate(pod, cluster);

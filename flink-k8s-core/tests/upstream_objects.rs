@@ -298,6 +298,38 @@ fn pods_of_our_programs_meet_the_restricted_pod_security_standard() {
 }
 
 #[test]
+fn volumes_for_local_files_meet_the_standard_but_for_a_directory_of_the_node() {
+    let (_, request) = by_id(TASK_MANAGER_REQUESTS)
+        .into_iter()
+        .find(|(_, request)| task_manager(request, "2.1").is_ok() && request["template"].is_null())
+        .unwrap();
+    for (kind, expected) in [
+        ("empty-dir", &[][..]),
+        ("memory", &[]),
+        ("volume-claim", &[]),
+        ("host-path", &["HostPath Volumes", "Volume Types"]),
+    ] {
+        let mut request = request.clone();
+        for (key, value) in [
+            ("flink-k8s.resource-manager", "rust"),
+            ("flink-k8s.taskmanager.local-storage.type", kind),
+            ("flink-k8s.taskmanager.local-storage.size", "64m"),
+            ("flink-k8s.taskmanager.local-storage.host-path", "/mnt/nvme"),
+        ] {
+            request["config"][key] = value.into();
+        }
+        let pod = task_manager(&request, "2.1").unwrap();
+        let volumes = pod["spec"]["volumes"].as_array().unwrap();
+        assert!(
+            volumes
+                .iter()
+                .any(|volume| volume["name"] == "flink-local-storage")
+        );
+        assert_eq!(broken_rules(&pod), expected.iter().copied().collect(), "{kind}");
+    }
+}
+
+#[test]
 fn a_resource_manager_of_its_own_meets_the_restricted_pod_security_standard() {
     let mut configuration = FlinkConfiguration::new();
     configuration.set("kubernetes.cluster-id", "orders", Origin::CommandLine);

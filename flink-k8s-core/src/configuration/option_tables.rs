@@ -3,8 +3,8 @@
 use super::OptionRow;
 use super::{
     common_options, deployment_options, exposure_options, flink_k8s_options, high_availability_options,
-    kubernetes_options, memory_options, resource_manager_options, rest_client_options, scheduling_options,
-    tls_options,
+    kubernetes_options, local_storage_options, memory_options, resource_manager_options, rest_client_options,
+    scheduling_options, tls_options,
 };
 
 /// Every option that has a type here, table by table. Flink has many more, which pass through as they are.
@@ -19,6 +19,7 @@ pub fn all_options() -> impl Iterator<Item = &'static dyn OptionRow> {
         flink_k8s_options::TABLE,
         exposure_options::TABLE,
         scheduling_options::TABLE,
+        local_storage_options::TABLE,
         rest_client_options::TABLE,
         rest_client_options::CERTIFICATES_TABLE,
         tls_options::TABLE,

@@ -4,6 +4,8 @@ mod exposure;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use super::*;
 use crate::kube_client::AccompanyingObject::{ConfigMap, Service};
 
@@ -248,6 +250,26 @@ fn the_host_network_has_no_container_ports() {
         (pod.host_network, pod.dns_policy.as_deref()),
         (Some(true), Some("ClusterFirstWithHostNet"))
     );
+    // Probes name the port by its number, which is one of the node's then.
+    let probe = pod.containers[0].liveness_probe.clone().unwrap();
+    assert_eq!(probe.http_get.unwrap().port, IntOrString::Int(8079));
+}
+
+#[test]
+fn a_volume_that_no_task_manager_could_have_is_refused_before_anything_is_made() {
+    let memory = |size| {
+        refusal(&[
+            ("flink-k8s.taskmanager.local-storage.type", "memory"),
+            ("flink-k8s.taskmanager.local-storage.size", size),
+        ])
+    };
+    assert!(
+        memory("64g")
+            .starts_with("option flink-k8s.taskmanager.local-storage.size is \"64 gb\", but must be less"),
+        "{}",
+        memory("64g")
+    );
+    assert!(memory("much").contains("flink-k8s.taskmanager.local-storage.size"));
 }
 
 #[test]

@@ -94,6 +94,16 @@ pub enum InvalidSpecification {
         /// What it must be.
         need: &'static str,
     },
+    /// A TaskManager cannot have its volume for local files.
+    #[error("option {key} is {value:?}, but must be {need}")]
+    LocalStorage {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        need: String,
+    },
     /// A limit below the request is refused by Kubernetes.
     #[error("option {key} is {value}, but must be at least 1")]
     LimitBelowRequest {
@@ -264,6 +274,7 @@ impl InvalidSpecification {
             | Self::ReplicasWithoutHighAvailability { key, .. }
             | Self::LimitBelowRequest { key, .. }
             | Self::Exposure { key, .. }
+            | Self::LocalStorage { key, .. }
             | Self::TimeoutTooShort { key, .. }
             | Self::TolerationSeconds { key, .. }
             | Self::PersistentVolumeClaim { key, .. }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::job_manager::fixed_port;
-use super::{ClusterParameters, ContainerResources, InvalidSpecification, PodOptions, PodParameters};
+use super::{
+    ClusterParameters, ContainerResources, InvalidSpecification, LocalStorageParameters, PodOptions,
+    PodParameters,
+};
 use crate::configuration::{FlinkConfiguration, common_options, kubernetes_options};
 use crate::memory::TaskExecutorResources;
 
@@ -18,6 +21,8 @@ pub struct TaskManagerParameters {
     pub node_name_label: String,
     /// Further arguments of the program, as the user wrote them.
     pub entrypoint_arguments: String,
+    /// The volume for local files.
+    pub local_storage: Option<LocalStorageParameters>,
     pub(crate) pod: PodParameters,
 }
 
@@ -44,6 +49,7 @@ impl TaskManagerParameters {
             rpc_port,
             node_name_label: configuration.get(&kubernetes_options::NODE_NAME_LABEL)?,
             entrypoint_arguments: configuration.get(&kubernetes_options::TASK_MANAGER_ENTRYPOINT_ARGS)?,
+            local_storage: LocalStorageParameters::read(configuration)?,
             pod,
             cluster,
         })

@@ -137,6 +137,21 @@ fn a_random_port_is_refused_unless_the_host_network_is_used() {
 }
 
 #[test]
+fn flink_keeps_its_temporary_files_on_the_volume_for_local_files() {
+    let factory = factory(&[("flink-k8s.taskmanager.local-storage.type", "empty-dir")], None);
+    let pod = factory.pod(&request(&factory), &owner()).unwrap();
+    let main = pod.spec.unwrap().containers.remove(0);
+    let setting = "-Dio.tmp.dirs=/opt/flink/local-storage";
+    assert_eq!(main.args.unwrap()[0], setting);
+    assert!(
+        main.volume_mounts
+            .unwrap()
+            .iter()
+            .any(|mount| setting.ends_with(&mount.mount_path))
+    );
+}
+
+#[test]
 fn only_a_stored_deployment_can_own_pods() {
     assert_eq!(owner_reference(&Deployment::default()), None);
     assert_eq!(owner().name, "orders");
