@@ -138,7 +138,7 @@ EXIT CODES: 0 told to end, 1 it cannot work like this, 3 a failure outside."
     Savepoint(SavepointArguments),
     /// Take a checkpoint of a job now, and print its number
     Checkpoint(CheckpointArguments),
-    /// Look at a job and what it counts, wait for its end, rescale it
+    /// Look at a job and what it counts, wait for its end, rescale it, upgrade it
     #[command(subcommand)]
     Job(JobCommand),
     /// Show what clusters that are gone have left behind, and remove it

@@ -11,6 +11,7 @@ pub(crate) mod explain;
 pub(crate) mod gc;
 pub(crate) mod job;
 pub(crate) mod job_metrics;
+pub(crate) mod job_upgrade;
 pub(crate) mod kubernetes_job;
 pub(crate) mod kubernetes_session;
 pub(crate) mod list;
@@ -33,6 +34,7 @@ pub(crate) mod stop;
 pub(crate) mod submission;
 pub(crate) mod tls;
 pub(crate) mod ui;
+pub(crate) mod upgrade;
 pub(crate) mod workers;
 
 use std::io;

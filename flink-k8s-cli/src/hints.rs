@@ -6,7 +6,7 @@ use std::error::Error;
 use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_client::rest_access::RestAccessError;
-use flink_k8s_client::rest_client::JobGraphError;
+use flink_k8s_client::rest_client::{JobGraphError, UploadError};
 use flink_k8s_client::upgrade::UpgradeError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
@@ -168,22 +168,32 @@ fn is_forbidden(cause: &(dyn Error + 'static)) -> bool {
 
 fn hint_for_upgrade(error: &UpgradeError) -> Option<&'static str> {
     match error {
+        UpgradeError::UnderWay { target, .. } if target.job_id.is_some() => {
+            Some("`flink-k8s job upgrade JOB-ID --resume` goes on with it, --abort brings the old job back")
+        }
         UpgradeError::UnderWay { .. } => Some(
             "`flink-k8s application upgrade CLUSTER --resume` goes on with it, --abort brings the old cluster back",
         ),
+        UpgradeError::JarNeeded { .. } => {
+            Some("give the same command line as at first: its jars are uploaded once more")
+        }
+        UpgradeError::NotASession(_) => {
+            Some("`flink-k8s application upgrade` replaces the cluster and its job")
+        }
+        UpgradeError::SecretOption(_) => Some("set it in the cluster's configuration"),
         UpgradeError::NeedsDecision {
             phase: Phase::Undecided,
             ..
         } => Some(
-            "`flink-k8s application upgrade CLUSTER --resume --snapshot URI` goes on from that savepoint; from the one that was \
-             taken before, what was done since then is done again",
+            "--resume --snapshot URI goes on from that savepoint; from the one that was taken before, what was done since then \
+             is done again",
         ),
         UpgradeError::NeedsDecision { .. } => {
             Some("see why with `flink-k8s explain CLUSTER`; --resume tries to start the old one once more")
         }
-        UpgradeError::NotAnApplication(_) => Some(
-            "a job of a session cluster: `flink-k8s stop` it with a savepoint, then `flink-k8s run -s` the new jar",
-        ),
+        UpgradeError::NotAnApplication(_) => {
+            Some("a job of a session cluster: `flink-k8s job upgrade JOB-ID new.jar`")
+        }
         _ => None,
     }
 }
@@ -200,5 +210,7 @@ fn is_outside_of_upgrade(error: &UpgradeError) -> bool {
             | UpgradeError::Deploy(_)
             | UpgradeError::Rest(_)
             | UpgradeError::Operation(_)
+            | UpgradeError::NotGone { .. }
+            | UpgradeError::Upload(UploadError::Rest { .. } | UploadError::Stalled { .. })
     )
 }

@@ -81,6 +81,9 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         }
         Command::Job(JobCommand::Wait(arguments)) => commands::job::wait(&printer, arguments).await,
         Command::Job(JobCommand::Rescale(arguments)) => commands::job::rescale(&printer, arguments).await,
+        Command::Job(JobCommand::Upgrade(arguments)) => {
+            commands::job_upgrade::run(&printer, *arguments).await
+        }
         Command::Config(ConfigCommand::Check(arguments)) => {
             commands::config_check::run(&printer, arguments).await
         }

@@ -1,12 +1,18 @@
-//! An upgrade that is killed at any call that changes something, and then repeated, ends with exactly one whole cluster
-//! that goes on from the right savepoint.
+//! An upgrade that is killed at any call that changes something, and then repeated, ends with exactly one whole cluster, or
+//! one job, that goes on from the right savepoint.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here fails the test")]
 
+#[path = "interruption/everywhere.rs"]
+mod everywhere;
 #[path = "interruption/flink.rs"]
 mod flink;
 #[path = "interruption/guillotine.rs"]
 mod guillotine;
+#[path = "interruption/job_upgrades.rs"]
+mod job_upgrades;
+#[path = "interruption/session_flink.rs"]
+mod session_flink;
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -19,6 +25,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ListParams};
 
+use everywhere::{changes_something, everywhere};
 use flink::{Flink, Told, UNLUCKY};
 use guillotine::{Blade, Cut, Machine, Moment, assert_one_whole_cluster, said};
 
@@ -27,8 +34,6 @@ const JAR: &str = "local:///opt/flink/usrlib/job.jar";
 const TLS: &str = "-Dflink-k8s.tls=auto";
 const CHANGED: &str = "-Dparallelism.default=3";
 const MODE: [&str; 2] = ["--mode", "savepoint"];
-/// How many upgrades run at the same time, each in a namespace of its own.
-const TOGETHER: usize = 4;
 
 /// A cluster that runs, and the user who upgrades it.
 struct Scene {
@@ -38,11 +43,6 @@ struct Scene {
     told: Arc<Mutex<Told>>,
     old_job: String,
     certificates: BTreeMap<String, ByteString>,
-}
-
-/// Only what changes something: a program that dies at another call has done the same as one that dies before the next.
-fn changes_something(call: &http::request::Parts) -> bool {
-    call.method != http::Method::GET && !call.uri.path().contains("selfsubject")
 }
 
 impl Scene {
@@ -181,26 +181,11 @@ async fn cut_once(scene: Scene, cut: Cut, option: &str, code: i32, expected: &st
 }
 
 async fn cut_everywhere(moment: Moment, option: &str, code: i32, expected: &str) {
-    let mut cluster = TestCluster::start().await;
-    let client = cluster.client();
-    let mut calls = 0;
-    loop {
-        let mut cuts = Vec::new();
-        for call in calls..calls + TOGETHER {
-            let scene = Scene::set(client.clone(), cluster.create_namespace().await).await;
-            cuts.push(cut_once(scene, Cut { call, moment }, option, code, expected));
-        }
-        let killed = futures::future::join_all(cuts).await;
-        calls += TOGETHER;
-        if killed.contains(&false) {
-            break;
-        }
-    }
-    assert!(
-        calls > 16,
-        "an upgrade makes more than {calls} calls that change something"
-    );
-    cluster.shutdown().await;
+    everywhere(moment, async |client, namespace, cut| {
+        let scene = Scene::set(client, namespace).await;
+        cut_once(scene, cut, option, code, expected).await
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

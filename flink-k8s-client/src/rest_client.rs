@@ -47,8 +47,8 @@ pub use slots::{AllocatedSlot, TaskManagerDetails};
 pub use snapshots::{CheckpointKind, Operation, OperationError, SavepointFormat, SavepointOptions};
 pub(crate) use submit::is_duplicate;
 pub use tls_problem::TlsProblem;
-pub(crate) use upload::stalled;
 pub use upload::{UploadError, UploadProgress};
+pub(crate) use upload::{jar_file_name, stalled};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Upgrades of application clusters: the driver of [`flink_k8s_core::upgrade`].
+//! Upgrades of application clusters, and of jobs of session clusters: the driver of [`flink_k8s_core::upgrade`].
 //!
 //! What is to be done next is written into a ConfigMap before it is done, and done so that doing it twice is harmless.
 //! So a client may die at any point: the next one takes the upgrade up where the record says. Whoever takes it up puts
@@ -7,10 +7,13 @@
 
 mod error;
 mod gate;
+mod jar_file;
+mod job_plan;
 mod kept_certificates;
 mod objects;
 mod old_job;
 mod plan;
+mod session_job;
 mod swap;
 
 use std::error::Error;
@@ -21,11 +24,15 @@ use flink_k8s_core::configuration::FlinkConfiguration;
 use flink_k8s_core::kube_client::{
     CreateObjectError, FlinkObject, KubeClient, ObjectKind, ReadError, ReplaceObjectError, Uid, Version,
 };
-use flink_k8s_core::upgrade::{BEING_UPGRADED_ANNOTATION, Event, Phase, Snapshot, UpgradeRecord};
+use flink_k8s_core::upgrade::{
+    BEING_UPGRADED_ANNOTATION, Event, Phase, Snapshot, Subject, UpgradeRecord, UpgradeTarget,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time;
 
 pub use error::UpgradeError;
+pub use jar_file::JarFile;
+pub use job_plan::JobUpgradePlan;
 pub use plan::UpgradePlan;
 
 use crate::back_off::BackOff;
@@ -46,10 +53,12 @@ pub struct UpgradeOptions {
     pub savepoint: SavepointOptions,
     /// How long a savepoint, or the end of the old job, may take.
     pub snapshot_limit: Duration,
-    /// How long a cluster may take to be gone.
+    /// How long a cluster, or a job, may take to be gone.
     pub removal_limit: Duration,
     /// How long a cluster that was started may take to be well.
     pub health_limit: Duration,
+    /// Jars of this machine, which are uploaded where a job's upgrade needs one and the JobManager does not have it.
+    pub jar_files: Vec<JarFile>,
 }
 
 impl Default for UpgradeOptions {
@@ -59,11 +68,12 @@ impl Default for UpgradeOptions {
             snapshot_limit: Duration::from_secs(600),
             removal_limit: Duration::from_secs(120),
             health_limit: Duration::from_secs(300),
+            jar_files: Vec::new(),
         }
     }
 }
 
-/// Upgrades application clusters of one namespace.
+/// Upgrades application clusters, and jobs of session clusters, of one namespace.
 ///
 /// ```no_run
 /// # use flink_k8s_client::kube_rs::KubeRsClient;
@@ -115,12 +125,28 @@ impl Upgrader {
     ///
     /// If the future is dropped, the upgrade may be written down; [`Upgrader::take_up`] finds it.
     pub async fn begin(&self, plan: UpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
-        let record = plan.into_record(by, new_driver());
+        self.write_down(plan.into_record(by, new_driver())).await
+    }
+
+    /// As [`Upgrader::begin`], for a job of a session cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::UnderWay`] when an upgrade of the job has begun and not ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Upgrader::begin`].
+    pub async fn begin_job(&self, plan: JobUpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
+        self.write_down(plan.into_record(by, new_driver())).await
+    }
+
+    async fn write_down(&self, record: UpgradeRecord) -> Result<Upgrade<'_>, UpgradeError> {
         let created = match self.kube.create_config_map(&record.to_config_map(None)).await {
             Ok(created) => created,
             Err(CreateObjectError::AlreadyExists { .. }) => match self.taken(&record).await? {
                 Some(ours) => ours,
-                None => return Err(UpgradeError::TakenOver(record.cluster_id)),
+                None => return Err(UpgradeError::TakenOver(record.target())),
             },
             Err(failure) => return Err(UpgradeError::Write(Box::new(failure))),
         };
@@ -129,21 +155,17 @@ impl Upgrader {
 
     /// The stored record, if it is this one; refuses when another one is there.
     async fn taken(&self, record: &UpgradeRecord) -> Result<Option<ConfigMap>, UpgradeError> {
-        let Some(stored) = self.stored(&record.cluster_id).await? else {
+        let Some(stored) = self.stored(&record.target()).await? else {
             return Ok(None);
         };
         let found = UpgradeRecord::from_config_map(&stored)?;
         if found == *record {
             return Ok(Some(stored));
         }
-        Err(UpgradeError::UnderWay {
-            cluster_id: found.cluster_id,
-            begun_by: found.begun_by,
-            phase: found.progress.phase(),
-        })
+        Err(under_way(found))
     }
 
-    /// Takes over the upgrade of this cluster that is under way, if there is one: another client that sees to it can
+    /// Takes over the upgrade of this that is under way, if there is one: another client that sees to it can
     /// write nothing down any more.
     ///
     /// # Errors
@@ -153,8 +175,8 @@ impl Upgrader {
     /// # Cancel safety
     ///
     /// If the future is dropped, the other client may have lost the upgrade. Calling again is harmless.
-    pub async fn take_up(&self, cluster_id: &ClusterId) -> Result<Option<Upgrade<'_>>, UpgradeError> {
-        let Some(stored) = self.stored(cluster_id).await? else {
+    pub async fn take_up(&self, target: &UpgradeTarget) -> Result<Option<Upgrade<'_>>, UpgradeError> {
+        let Some(stored) = self.stored(target).await? else {
             return Ok(None);
         };
         let mut record = UpgradeRecord::from_config_map(&stored)?;
@@ -164,8 +186,8 @@ impl Upgrader {
         Ok(Some(upgrade))
     }
 
-    async fn stored(&self, cluster_id: &ClusterId) -> Result<Option<ConfigMap>, ReadError> {
-        let name = UpgradeRecord::name_for(cluster_id);
+    async fn stored(&self, target: &UpgradeTarget) -> Result<Option<ConfigMap>, ReadError> {
+        let name = target.record_name();
         let mut back_off = BackOff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
             match self.kube.find_config_map(&name).await {
@@ -195,7 +217,7 @@ impl Upgrader {
     }
 }
 
-/// What is written down about an upgrade of this cluster, if one is under way.
+/// What is written down about an upgrade of this, if one is under way.
 ///
 /// # Errors
 ///
@@ -206,14 +228,36 @@ impl Upgrader {
 /// Cancel safe: nothing is changed.
 pub async fn find_upgrade(
     kube: &dyn KubeClient,
-    cluster_id: &ClusterId,
+    target: &UpgradeTarget,
 ) -> Result<Option<UpgradeRecord>, UpgradeError> {
-    let name = UpgradeRecord::name_for(cluster_id);
+    let name = target.record_name();
     let Some(found) = kube.find_object(ObjectKind::ConfigMap, &name).await? else {
         return Ok(None);
     };
     let config_map: ConfigMap = serde_json::from_value(found).unwrap_or_default();
     Ok(Some(UpgradeRecord::from_config_map(&config_map)?))
+}
+
+/// What is written down about all upgrades under way of a cluster and of its jobs. Records that cannot be read are left out.
+///
+/// # Errors
+///
+/// [`UpgradeError::Read`] when Kubernetes cannot be asked.
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is changed.
+pub async fn find_upgrades(
+    kube: &KubeRsClient,
+    cluster_id: &ClusterId,
+) -> Result<Vec<UpgradeRecord>, UpgradeError> {
+    let found = kube
+        .list_config_maps(&UpgradeRecord::labels_for(cluster_id))
+        .await?;
+    Ok(found
+        .iter()
+        .filter_map(|config_map| UpgradeRecord::from_config_map(config_map).ok())
+        .collect())
 }
 
 /// An upgrade that this client sees to.
@@ -245,6 +289,7 @@ impl Upgrade<'_> {
         tracing::debug!(cluster_id = %self.record.cluster_id, %phase, "an upgrade goes on");
         // The futures are large.
         let event = match phase {
+            Phase::Intended if self.is_of_job() => Box::pin(self.prepare()).await?,
             Phase::Intended => {
                 Box::pin(self.keep_certificates()).await?;
                 self.mark(&self.record.upgrade_id.to_string(), Event::Marked)
@@ -252,15 +297,20 @@ impl Upgrade<'_> {
             }
             Phase::Securing => Box::pin(self.secure()).await?,
             Phase::Stopping => Box::pin(self.stop()).await?,
+            Phase::Removing(_) if self.is_of_job() => Box::pin(self.end_jobs()).await?,
             Phase::Removing(_) => Box::pin(self.remove()).await?,
             Phase::Settling => self.settle().await?,
+            // Another job's id finds nothing in high-availability data.
+            Phase::Clearing if self.is_of_job() => Event::Cleared,
             Phase::Clearing => self.clear().await?,
+            Phase::Starting(side) if self.is_of_job() => Box::pin(self.start_job(side)).await?,
             Phase::Starting(side) => Box::pin(self.start(side)).await?,
             Phase::Checking(_) => Box::pin(self.check()).await?,
+            Phase::Abandoning if self.is_of_job() => Event::Released,
             Phase::Abandoning => self.mark("", Event::Released).await?,
             Phase::Undecided | Phase::Stuck => {
                 return Err(UpgradeError::NeedsDecision {
-                    cluster_id: self.record.cluster_id.clone(),
+                    target: self.record.target(),
                     phase,
                     reason: self.record.progress.reason().unwrap_or_default().to_owned(),
                 });
@@ -309,7 +359,7 @@ impl Upgrade<'_> {
         self.happened(Event::Retried).await
     }
 
-    /// Removes the record of an upgrade that has ended.
+    /// Removes the record of an upgrade that has ended, and what it uploaded.
     ///
     /// # Errors
     ///
@@ -319,8 +369,24 @@ impl Upgrade<'_> {
     ///
     /// If the future is dropped, the record may be gone. Calling again is harmless.
     pub async fn close(self) -> Result<(), UpgradeError> {
+        if self.is_of_job() {
+            self.delete_jars().await;
+        }
+        self.forget().await
+    }
+
+    /// Removes the record, so that nobody goes on with the upgrade, and leaves everything else as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError::Delete`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Upgrade::close`].
+    pub async fn forget(self) -> Result<(), UpgradeError> {
         let upgrader = self.upgrader;
-        if let Some(stored) = upgrader.stored(&self.record.cluster_id).await?
+        if let Some(stored) = upgrader.stored(&self.record.target()).await?
             && stored.metadata.resource_version.as_ref() == Some(&self.version)
             && let Some(object) = FlinkObject::from_metadata(ObjectKind::ConfigMap, &stored.metadata)
         {
@@ -331,12 +397,12 @@ impl Upgrade<'_> {
 
     /// Another client may have taken it up.
     async fn verify(&self) -> Result<(), UpgradeError> {
-        let stored = self.upgrader.stored(&self.record.cluster_id).await?;
+        let stored = self.upgrader.stored(&self.record.target()).await?;
         let version = stored.and_then(|stored| stored.metadata.resource_version);
         if version.as_ref() == Some(&self.version) {
             return Ok(());
         }
-        Err(UpgradeError::TakenOver(self.record.cluster_id.clone()))
+        Err(UpgradeError::TakenOver(self.record.target()))
     }
 
     async fn happened(&mut self, event: Event) -> Result<(), UpgradeError> {
@@ -354,12 +420,12 @@ impl Upgrade<'_> {
                 Ok(stored) => break stored,
                 // It may be this very write, whose answer was lost.
                 Err(ReplaceObjectError::Changed { .. }) => {
-                    let stored = self.upgrader.stored(&next.cluster_id).await?;
+                    let stored = self.upgrader.stored(&next.target()).await?;
                     let is_ours =
                         |stored: &ConfigMap| UpgradeRecord::from_config_map(stored).as_ref() == Ok(&next);
                     match stored.filter(is_ours) {
                         Some(stored) => break stored,
-                        None => return Err(UpgradeError::TakenOver(next.cluster_id)),
+                        None => return Err(UpgradeError::TakenOver(next.target())),
                     }
                 }
                 Err(failure) if failure.is_transient() && back_off.failures() + 1 < ATTEMPTS => {
@@ -389,9 +455,21 @@ impl Upgrade<'_> {
         Ok(event)
     }
 
+    fn is_of_job(&self) -> bool {
+        matches!(self.record.subject, Subject::Job(_))
+    }
+
     /// Whether the cluster with these traits is the old one, or one that this upgrade made.
     fn is_ours(&self, uid: &Uid, mark: Option<&String>) -> bool {
         *uid == self.record.deployment || mark.is_some_and(|mark| self.record.is_own_mark(mark))
+    }
+}
+
+fn under_way(record: UpgradeRecord) -> UpgradeError {
+    UpgradeError::UnderWay {
+        target: record.target(),
+        phase: record.progress.phase(),
+        begun_by: record.begun_by,
     }
 }
 

@@ -4,6 +4,7 @@
 //! what is done next, and an [`Event`] says how that ended. Each phase may be done twice, so whoever finds the record
 //! of an upgrade whose client died goes on from there.
 
+mod job;
 mod phase;
 mod record;
 mod snapshot;
@@ -12,8 +13,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+pub use job::{JarProgram, JobPrograms, UpgradeTarget};
 pub use phase::{Ending, Phase, Side};
-pub use record::{MalformedRecord, UpgradeId, UpgradeRecord};
+pub use record::{MalformedRecord, Subject, UpgradeId, UpgradeRecord};
 pub use snapshot::Snapshot;
 
 /// Annotation of the Deployment of a cluster that is being upgraded: it does not remove itself when its job has ended. Its
@@ -78,12 +80,13 @@ impl FromStr for UpgradeMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// [`Phase::Intended`]: the old cluster knows that it is being upgraded, and does not remove itself.
+    /// [`Phase::Intended`]: the old cluster knows that it is being upgraded, and does not remove itself; the programs of
+    /// a job are with its cluster, and can be run.
     Marked,
     /// [`Phase::Securing`]: while the old job goes on, there is this snapshot of it.
     Secured(Snapshot),
-    /// [`Phase::Securing`], [`Phase::Stopping`]: it cannot be done, for this reason; the old job goes on. [`Phase::Starting`]:
-    /// nothing was started, for this reason.
+    /// [`Phase::Intended`], [`Phase::Securing`], [`Phase::Stopping`]: it cannot be done, for this reason; the old job goes
+    /// on. [`Phase::Starting`]: nothing was started, for this reason.
     Refused(String),
     /// [`Phase::Stopping`]: the old job is over, or may be ended where the phase of removing ends it; with the snapshot
     /// that it left, if that is known.
@@ -145,6 +148,7 @@ pub struct Progress {
     is_settled: bool,
     reason: Option<String>,
     starts: u32,
+    has_way_back: bool,
 }
 
 impl Progress {
@@ -158,7 +162,20 @@ impl Progress {
             is_settled: false,
             reason: None,
             starts: 0,
+            has_way_back: true,
         }
+    }
+
+    /// As it is where nobody knows how the old one was started: once it is stopped, it does not come back.
+    #[must_use]
+    pub fn without_way_back(mut self) -> Self {
+        self.has_way_back = false;
+        self
+    }
+
+    /// Whether the old one can come back once it is stopped.
+    pub fn has_way_back(&self) -> bool {
+        self.has_way_back
     }
 
     /// From what the new job is to start.
@@ -202,7 +219,7 @@ impl Progress {
         match (self.phase, event) {
             (Phase::Intended, Event::Marked) => next.phase = self.first_deed(),
             (Phase::Securing, Event::Secured(snapshot)) => next = next.with(snapshot).at(Phase::Stopping),
-            (Phase::Securing | Phase::Stopping, Event::Refused(reason))
+            (Phase::Intended | Phase::Securing | Phase::Stopping, Event::Refused(reason))
             | (Phase::Intended | Phase::Securing, Event::Aborted(reason)) => {
                 next = next.because(reason).at(Phase::Abandoning);
             }
@@ -229,7 +246,15 @@ impl Progress {
             (Phase::Starting(side), Event::InTheWay) => next.phase = Phase::Removing(side.other()),
             (Phase::Starting(Side::New), Event::Refused(reason))
             | (Phase::Checking(Side::New), Event::Unhealthy(reason))
-            | (Phase::Starting(Side::New) | Phase::Checking(Side::New), Event::Aborted(reason)) => {
+                if !self.has_way_back =>
+            {
+                next = next.because(reason).at(Phase::Ended(Ending::Unwell));
+            }
+            (Phase::Starting(Side::New), Event::Refused(reason))
+            | (Phase::Checking(Side::New), Event::Unhealthy(reason))
+            | (Phase::Starting(Side::New) | Phase::Checking(Side::New), Event::Aborted(reason))
+                if self.has_way_back =>
+            {
                 next = next.back_because(reason).at(Phase::Removing(Side::New));
             }
             (Phase::Starting(Side::Old), Event::Refused(reason))
@@ -251,7 +276,7 @@ impl Progress {
                 | Phase::Checking(Side::Old)
                 | Phase::Stuck,
                 Event::Aborted(reason),
-            ) => next = next.back_because(reason),
+            ) if self.has_way_back => next = next.back_because(reason),
             (phase, event) => return Err(UnexpectedEvent { phase, event }),
         }
         Ok(next)

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use flink_k8s_core::job_id::JobId;
 
 use super::reaching::ReachingProperties;
+use super::upgrade::{self, JobUpgradeArguments};
 use super::{OutputFormat, duration};
 
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,9 @@ pub(crate) enum JobCommand {
     Wait(JobArguments),
     /// Change the parallelism of a running job of the adaptive scheduler
     Rescale(RescaleArguments),
+    /// Replace a job of a session cluster by that of a new jar, which goes on from its state
+    #[command(after_help = upgrade::JOB_AFTER_HELP)]
+    Upgrade(Box<JobUpgradeArguments>),
 }
 
 #[derive(Args, Debug)]

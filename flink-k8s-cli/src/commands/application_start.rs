@@ -14,7 +14,7 @@ use flink_k8s_core::configuration::{FlinkConfiguration, deployment_options};
 use flink_k8s_core::job_manager::JobManagerSpecification;
 
 use super::replace::OnDifference;
-use super::{application_upgrade, interrupted, permissions, render, replace, run, session_start};
+use super::{interrupted, permissions, render, replace, run, session_start, upgrade};
 use crate::args::application::ApplicationStartArguments;
 use crate::connection::{Connection, Rest};
 use crate::effective_configuration;
@@ -87,7 +87,7 @@ pub(super) async fn start(
     session_start::name_the_cluster(printer, &mut configuration)?;
     let connection = Connection::with(environment, configuration).await?;
     permissions::before_start(printer, &connection.kube, &connection.configuration).await?;
-    application_upgrade::refuse_during_upgrade(&connection, &connection.cluster_id(None)?).await?;
+    upgrade::refuse_during_upgrade(&connection, &connection.cluster_id(None)?).await?;
     let specification = effective_configuration::application_specification(
         printer,
         &connection.environment,

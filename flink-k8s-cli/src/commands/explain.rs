@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use flink_k8s_client::diagnosis::{ClusterFacts, ClusterHealth, Diagnosis, Problem, RestFacts, diagnose};
-use flink_k8s_client::upgrade::find_upgrade;
+use flink_k8s_client::upgrade::find_upgrades;
 use flink_k8s_core::cluster_descriptor::ClusterDescriptor as _;
 
-use super::application_upgrade;
+use super::upgrade;
 use crate::args::OutputFormat;
 use crate::args::looking::ExplainArguments;
 use crate::connection::Connection;
@@ -19,8 +19,11 @@ pub(crate) async fn run(printer: &Printer, arguments: ExplainArguments) -> anyho
     let connection = Connection::open(printer, arguments.reaching.into_properties()).await?;
     let cluster_id = connection.cluster_id(arguments.cluster_id)?;
     // Who may not read ConfigMaps is told the rest.
-    if let Ok(Some(upgrade)) = find_upgrade(&connection.kube, &cluster_id).await {
-        application_upgrade::under_way(printer, &upgrade);
+    for record in find_upgrades(&connection.kube, &cluster_id)
+        .await
+        .unwrap_or_default()
+    {
+        upgrade::under_way(printer, &record);
     }
     // Says that there is no such cluster, and where to look for others.
     connection.descriptor.retrieve(&cluster_id).await?;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use flink_k8s_client::kubernetes_cluster_descriptor::{Removal, RemovalPlan, RemoveError};
-use flink_k8s_client::upgrade::find_upgrade;
+use flink_k8s_client::upgrade::find_upgrades;
 use flink_k8s_core::cluster_descriptor::{DeployedCluster, KillError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::kubernetes_options;
@@ -16,7 +16,7 @@ use flink_k8s_core::kube_client::Uid;
 use flink_k8s_core::permissions::{Permission, UserTask, of_user};
 
 use self::jobs::Jobs;
-use super::{application_upgrade, interrupted, permissions};
+use super::{interrupted, permissions, upgrade};
 use crate::args::removal::RemovalArguments;
 use crate::connection::Connection;
 use crate::outcome::Outcome;
@@ -132,11 +132,11 @@ async fn remove(
         .plan_removal(cluster_id)
         .await
         .map_err(laid_bare)?;
-    let upgrade = find_upgrade(&connection.kube, cluster_id).await?;
-    if let Some(upgrade) = &upgrade {
-        application_upgrade::under_way(printer, upgrade);
+    let upgrades = find_upgrades(&connection.kube, cluster_id).await?;
+    for record in &upgrades {
+        upgrade::under_way(printer, record);
     }
-    if plan.is_empty() && upgrade.is_none() {
+    if plan.is_empty() && upgrades.is_empty() {
         return nothing_there(printer, arguments, plan);
     }
     let other = |found: &&DeployedCluster| only.is_some_and(|uid| *uid != found.uid);
@@ -159,8 +159,8 @@ async fn remove(
         return Ok(Outcome::UserError);
     }
     phase.set(Phase::Deleting);
-    if upgrade.is_some() {
-        application_upgrade::forget(printer, connection, cluster_id).await?;
+    for record in &upgrades {
+        upgrade::forget(printer, connection, &record.target()).await?;
     }
     if let Some(deployment) = &plan.deployment {
         connection.descriptor.kill(deployment).await?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use flink_k8s_client::diagnosis::{ClusterFacts, ClusterHealth, Diagnosis, RestFacts, diagnose, time_of};
-use flink_k8s_client::upgrade::find_upgrade;
+use flink_k8s_client::upgrade::find_upgrades;
 use flink_k8s_client::workers_report::{self, WorkersReport};
 use flink_k8s_core::cluster_descriptor::ClusterDescriptor as _;
 use flink_k8s_core::cluster_id::ClusterId;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::list::{job_json, job_row};
 use super::workers::age;
-use super::{application_upgrade, explain, tls};
+use super::{explain, tls, upgrade};
 use crate::args::OutputFormat;
 use crate::args::looking::StatusArguments;
 use crate::connection::Connection;
@@ -32,8 +32,11 @@ pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow
     let connection = Connection::open(printer, arguments.reaching.into_properties()).await?;
     let cluster_id = connection.cluster_id(arguments.cluster_id)?;
     // Who may not read ConfigMaps is told the rest.
-    if let Ok(Some(upgrade)) = find_upgrade(&connection.kube, &cluster_id).await {
-        application_upgrade::under_way(printer, &upgrade);
+    for record in find_upgrades(&connection.kube, &cluster_id)
+        .await
+        .unwrap_or_default()
+    {
+        upgrade::under_way(printer, &record);
     }
     connection.descriptor.retrieve(&cluster_id).await?;
     tls::warn_of_end(printer, &connection, &cluster_id).await;

@@ -138,7 +138,7 @@ fn jar_run(arguments: &RunArguments) -> JarRun {
 }
 
 /// What was typed for the job, and not to find and reach the cluster that runs it.
-fn job_options(dynamic: &DynamicProperties) -> BTreeMap<String, String> {
+pub(super) fn job_options(dynamic: &DynamicProperties) -> BTreeMap<String, String> {
     const OF_THE_CLIENT: [&str; 4] = ["kubernetes.", "flink-k8s.", "rest.", "security.ssl."];
     let names_the_cluster = |key: &str| OF_THE_CLIENT.iter().any(|prefix| key.starts_with(prefix));
     dynamic

@@ -9,7 +9,7 @@ use flink_k8s_core::permissions::Permission;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{application_upgrade, interrupted, permissions};
+use super::{interrupted, permissions, upgrade};
 use crate::args::OutputFormat;
 use crate::args::tls::{TlsRotateArguments, TlsShowArguments};
 use crate::connection::Connection;
@@ -96,7 +96,7 @@ pub(crate) async fn rotate(printer: &Printer, arguments: TlsRotateArguments) -> 
         Permission::new("delete", "", "pods"),
     ];
     permissions::require_all(&connection.kube, "replace certificates", needed).await?;
-    application_upgrade::refuse_during_upgrade(&connection, &cluster_id).await?;
+    upgrade::refuse_during_upgrade(&connection, &cluster_id).await?;
     let rotation = Rotation::of(&connection.kube, &cluster_id).await?;
     if rotation.is_under_way() {
         printer.talk(format!(

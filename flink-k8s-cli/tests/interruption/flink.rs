@@ -1,5 +1,7 @@
-//! A Flink that is where its cluster is: it knows the job that the Deployment names, and fails where the configuration
-//! wants it to.
+//! Flinks that run nothing: what they are told, and what they answer about jobs.
+//!
+//! This one is where its cluster is: it knows the job that the Deployment names, and fails where the configuration wants it
+//! to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -43,6 +45,12 @@ struct Endpoint {
     told: Arc<Mutex<Told>>,
 }
 
+/// Answers calls.
+pub(crate) trait Answering: Clone + Send + Sync + 'static {
+    /// The status and the body.
+    fn answer(&self, call: &http::request::Parts, body: &[u8]) -> impl Future<Output = (u16, Value)> + Send;
+}
+
 impl Flink {
     pub(crate) async fn start(
         client: kube::Client,
@@ -50,13 +58,17 @@ impl Flink {
         told: Arc<Mutex<Told>>,
         blade: Blade,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let endpoint = Endpoint {
             client,
             namespace: namespace.to_owned(),
             told,
         };
+        Self::with(endpoint, blade).await
+    }
+
+    pub(crate) async fn with(endpoint: impl Answering, blade: Blade) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -90,9 +102,8 @@ impl Drop for Flink {
     }
 }
 
-impl Endpoint {
+impl Answering for Endpoint {
     async fn answer(&self, call: &http::request::Parts, body: &[u8]) -> (u16, Value) {
-        let refused = |status: u16, why: &str| (status, json!({"errors": [why]}));
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = deployments.get_opt("orders").await.unwrap();
@@ -110,13 +121,7 @@ impl Endpoint {
         let path = call.uri.path().trim_start_matches("/v1/").to_owned();
         let segments: Vec<&str> = path.split('/').collect();
         let ["jobs", job, rest @ ..] = &segments[..] else {
-            return (
-                200,
-                json!({
-                    "taskmanagers": 1, "slots-total": 1, "slots-available": 0, "jobs-running": 1, "jobs-finished": 0,
-                    "jobs-cancelled": 0, "jobs-failed": 0, "flink-version": "2.1.0", "flink-commit": "x", "jobs": [],
-                }),
-            );
+            return overview();
         };
         if *job != own {
             return refused(404, "no such job");
@@ -128,6 +133,42 @@ impl Endpoint {
             (false, true) => "FAILED",
             (false, false) => "RUNNING",
         };
+        told.answer(call, body, (job, state), rest, has_snapshot(record))
+    }
+}
+
+/// Whether a snapshot is written down.
+pub(crate) fn has_snapshot(record: Option<ConfigMap>) -> bool {
+    record
+        .and_then(|record| record.data?.remove("snapshot"))
+        .is_some()
+}
+
+pub(crate) fn refused(status: u16, why: &str) -> (u16, Value) {
+    (status, json!({"errors": [why]}))
+}
+
+/// What a JobManager that works says of itself.
+pub(crate) fn overview() -> (u16, Value) {
+    (
+        200,
+        json!({
+            "taskmanagers": 1, "slots-total": 1, "slots-available": 0, "jobs-running": 1, "jobs-finished": 0,
+            "jobs-cancelled": 0, "jobs-failed": 0, "flink-version": "2.1.0", "flink-commit": "x", "jobs": [],
+        }),
+    )
+}
+
+impl Told {
+    /// The answer to a call about this job, which is in this state.
+    pub(crate) fn answer(
+        &mut self,
+        call: &http::request::Parts,
+        body: &[u8],
+        (job, state): (&str, &str),
+        rest: &[&str],
+        is_snapshot_written_down: bool,
+    ) -> (u16, Value) {
         let trigger = || -> String {
             let body: Value = serde_json::from_slice(body).unwrap_or_default();
             let id = body["triggerId"].as_str().or_else(|| body["trigger-id"].as_str());
@@ -136,28 +177,25 @@ impl Endpoint {
         match (call.method.as_str(), rest) {
             ("POST", ["savepoints"]) => {
                 let id = trigger();
-                told.savepoints
+                self.savepoints
                     .insert(id.clone(), format!("s3://bucket/savepoint-{id}"));
                 (202, json!({"request-id": id}))
             }
             ("POST", ["stop"]) => {
-                if record
-                    .and_then(|record| record.data?.remove("snapshot"))
-                    .is_none()
-                {
-                    told.violations
+                if !is_snapshot_written_down {
+                    self.violations
                         .insert(format!("job {job} is stopped, and no snapshot is written down"));
                 }
                 let id = trigger();
-                if state == "FINISHED" && !told.savepoints.contains_key(&id) {
+                if state == "FINISHED" && !self.savepoints.contains_key(&id) {
                     return refused(409, "the job is over");
                 }
                 let at = format!("s3://bucket/savepoint-{id}");
-                told.savepoints.insert(id.clone(), at.clone());
-                told.stopped.insert((*job).to_owned(), at);
+                self.savepoints.insert(id.clone(), at.clone());
+                self.stopped.insert(job.to_owned(), at);
                 (202, json!({"request-id": id}))
             }
-            ("GET", ["savepoints", id]) => match told.savepoints.get(*id) {
+            ("GET", ["savepoints", id]) => match self.savepoints.get(*id) {
                 Some(at) => (
                     200,
                     json!({"status": {"id": "COMPLETED"}, "operation": {"location": at}}),

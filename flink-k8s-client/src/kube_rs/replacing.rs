@@ -1,8 +1,11 @@
 //! Replacing an object that is as it was read, ConfigMaps that nobody owns, and Secrets.
 
+use std::collections::BTreeMap;
+
 use flink_k8s_core::kube_client::{
     CreateObjectError, ObjectKind, ObjectReference, ReadError, ReplaceObjectError,
 };
+use flink_k8s_core::labels;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;
@@ -12,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::KubeRsClient;
 use super::call::{CALL_TIMEOUT, CallError, call};
 use super::failure::read_error;
+use super::paged_list::list_all;
 
 impl KubeRsClient {
     pub(super) async fn replaced_lease(&self, lease: &Lease) -> Result<Lease, ReplaceObjectError> {
@@ -30,6 +34,24 @@ impl KubeRsClient {
     pub async fn find_config_map(&self, name: &str) -> Result<Option<ConfigMap>, ReadError> {
         let found = self.find(name).await;
         found.map_err(|error| read_error(&format!("ConfigMap {name}"), &self.namespace, error))
+    }
+
+    /// The ConfigMaps with these labels.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn list_config_maps(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<ConfigMap>, ReadError> {
+        let requests = self.requests::<ConfigMap>();
+        let listed = list_all(&self.client, requests, &labels::selector(labels)).await;
+        listed.map_err(|error| read_error("ConfigMaps", &self.namespace, error))
     }
 
     /// Creates a ConfigMap and returns it as stored.

@@ -193,6 +193,24 @@ impl RestClient {
         }
     }
 
+    /// Has the JobManager execute the `main` of a program as far as the job that it makes, and submits nothing: whether the
+    /// program can be run like this. What `main` does besides is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestClient::run_jar`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, `main` may go on.
+    pub async fn plan_jar(&self, jar: &JarId, run: &JarRun) -> Result<(), RestError> {
+        let call = self.request(Method::POST, &format!("jars/{jar}/plan")).json(run);
+        call.map(|builder| builder.timeout(RUN_TIMEOUT))
+            .send::<Ignored>()
+            .await
+            .map(|_| ())
+    }
+
     /// Deletes an uploaded jar. Jobs that were made from it go on.
     ///
     /// # Errors

@@ -114,9 +114,18 @@ impl RestClient {
     pub async fn upload_jar(
         &self,
         path: &Path,
+        progress: impl FnMut(UploadProgress) + Send + 'static,
+    ) -> Result<JarId, UploadError> {
+        self.upload_jar_as(path, jar_file_name(path)?, progress).await
+    }
+
+    /// As [`RestClient::upload_jar`], under this file name, which ends in `.jar`.
+    pub(crate) async fn upload_jar_as(
+        &self,
+        path: &Path,
+        file_name: String,
         mut progress: impl FnMut(UploadProgress) + Send + 'static,
     ) -> Result<JarId, UploadError> {
-        let file_name = jar_file_name(path)?;
         let file = OpenFile::open(path).await.map_err(|problem| {
             let path = path.to_owned();
             match problem {
@@ -255,7 +264,7 @@ pub(crate) async fn stalled(moved: &AtomicU64, total: u64, answer_limit: Duratio
 }
 
 /// The name that the JobManager gets to see: what cannot stand in a header without tricks is replaced.
-fn jar_file_name(path: &Path) -> Result<String, UploadError> {
+pub(crate) fn jar_file_name(path: &Path) -> Result<String, UploadError> {
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())

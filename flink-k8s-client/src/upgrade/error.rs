@@ -2,16 +2,17 @@
 
 use flink_k8s_core::cluster_descriptor::DeployError;
 use flink_k8s_core::cluster_id::ClusterId;
+use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::kube_client::{
     AnnotateError, BoxError, CreateObjectError, DeleteError, ObjectReference, ReadError, ReplaceObjectError,
 };
 use flink_k8s_core::parameters::InvalidSpecification;
-use flink_k8s_core::upgrade::{MalformedRecord, Phase, UnexpectedEvent};
+use flink_k8s_core::upgrade::{MalformedRecord, Phase, UnexpectedEvent, UpgradeTarget};
 
 use super::objects::UnusableObjects;
 use crate::kubernetes_cluster_descriptor::RemoveError;
 use crate::rest_access::RestAccessError;
-use crate::rest_client::{OperationError, RestError};
+use crate::rest_client::{JobState, OperationError, RestError, UploadError};
 
 /// Why an upgrade cannot begin, or does not go on for now. What was done is written down, so the same can be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,20 @@ pub enum UpgradeError {
     /// It runs no program of its own.
     #[error("cluster {0} is no application cluster, so it has no program of its own to upgrade")]
     NotAnApplication(ClusterId),
+    /// Its job is upgraded together with it.
+    #[error("cluster {0} is an application cluster, so its job is upgraded with it")]
+    NotASession(ClusterId),
+    /// The job that is to be upgraded does not run.
+    #[error("job {job_id} is {state}, so there is nothing to upgrade")]
+    JobOver {
+        /// The job.
+        job_id: JobId,
+        /// How it ended.
+        state: JobState,
+    },
+    /// The record of an upgrade must not hold the value of this option.
+    #[error("option {0} is a secret, and the record of an upgrade must not hold secrets")]
+    SecretOption(String),
     /// It is not known which job is to go on.
     #[error("cluster {cluster_id} runs {count} jobs; an upgrade is of one")]
     NotOneJob {
@@ -38,32 +53,50 @@ pub enum UpgradeError {
     #[error("{0}")]
     NoState(String),
     /// An upgrade is under way.
-    #[error("an upgrade of cluster {cluster_id} is under way: begun by {begun_by}, it is {phase}")]
+    #[error("an upgrade of {target} is under way: begun by {begun_by}, it is {phase}")]
     UnderWay {
-        /// The cluster.
-        cluster_id: ClusterId,
+        /// What is upgraded.
+        target: UpgradeTarget,
         /// Who began it.
         begun_by: String,
         /// How far it is.
         phase: Phase,
     },
     /// Another client sees to it now.
-    #[error("another client has taken the upgrade of cluster {0} over, or ended it")]
-    TakenOver(ClusterId),
+    #[error("another client has taken the upgrade of {0} over, or ended it")]
+    TakenOver(UpgradeTarget),
     /// Somebody else's cluster has the name.
     #[error(
         "cluster {0} is neither the one that is upgraded nor one that the upgrade made, and was not touched"
     )]
     Foreign(ClusterId),
     /// The user has to decide.
-    #[error("the upgrade of cluster {cluster_id} is {phase}: {reason}")]
+    #[error("the upgrade of {target} is {phase}: {reason}")]
     NeedsDecision {
-        /// The cluster.
-        cluster_id: ClusterId,
+        /// What is upgraded.
+        target: UpgradeTarget,
         /// Whether it is undecided or stuck.
         phase: Phase,
         /// Why.
         reason: String,
+    },
+    /// The JobManager does not have the jar of a program, because it was started anew, and this client has none either.
+    #[error("the JobManager does not have {jar} any more (its SHA-256 was {digest}), and it is not given")]
+    JarNeeded {
+        /// The file name.
+        jar: String,
+        /// What it is known by.
+        digest: String,
+    },
+    /// Jobs are not over, or TaskManagers still hold slots for them.
+    #[error("job {job_id} is not gone after {seconds} s: {what}")]
+    NotGone {
+        /// One of them.
+        job_id: JobId,
+        /// What there is of it.
+        what: String,
+        /// For how long it was waited for.
+        seconds: u64,
     },
     /// The new cluster cannot be made like this.
     #[error("the new cluster is not specified well")]
@@ -98,6 +131,9 @@ pub enum UpgradeError {
     /// Flink cannot be asked.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// A jar did not get to the JobManager.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// It is not known how an operation of Flink's ended.
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -109,6 +145,10 @@ impl UpgradeError {
         match self {
             Self::NoCluster(_)
             | Self::NotAnApplication(_)
+            | Self::NotASession(_)
+            | Self::JobOver { .. }
+            | Self::SecretOption(_)
+            | Self::JarNeeded { .. }
             | Self::NotOneJob { .. }
             | Self::Secret(_)
             | Self::NoState(_)
@@ -131,7 +171,9 @@ impl UpgradeError {
             Self::Deploy(error) => error.is_transient(),
             Self::Access(error) => error.is_transient(),
             Self::Rest(error) => error.is_transient(),
+            Self::Upload(error) => error.is_transient(),
             Self::Operation(error) => error.is_transient(),
+            Self::NotGone { .. } => true,
         }
     }
 }

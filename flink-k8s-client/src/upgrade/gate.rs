@@ -1,4 +1,4 @@
-//! Whether a cluster that was started is well: its job and all its vertices run, and it has completed a checkpoint.
+//! Whether what was started is well: its job and all its vertices run, and it has completed a checkpoint.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,12 +24,21 @@ enum Lack {
     Answer(RestError),
     /// It is not submitted yet.
     Job,
+    /// It was submitted, and the JobManager was started anew.
+    Memory,
     /// It is in this state.
     Running(JobState),
     /// A vertex is in this state.
     Vertex { name: String, state: String },
     /// It has not completed a checkpoint.
     Checkpoint(Option<String>),
+}
+
+impl Lack {
+    /// Whether the job may wait for slots.
+    fn is_of_slots(&self) -> bool {
+        matches!(self, Self::Vertex { .. })
+    }
 }
 
 /// What is seen of the job.
@@ -44,6 +53,7 @@ impl fmt::Display for Lack {
         match self {
             Self::Answer(failure) => write!(formatter, "Flink does not answer: {}", chain(failure)),
             Self::Job => formatter.write_str("its program has not submitted its job"),
+            Self::Memory => formatter.write_str("its JobManager does not know it any more"),
             Self::Running(state) => write!(formatter, "its job is {state}"),
             Self::Vertex { name, state } => write!(formatter, "vertex {name} of its job is {state}"),
             Self::Checkpoint(None) => formatter.write_str("its job has not completed a checkpoint"),
@@ -53,7 +63,7 @@ impl fmt::Display for Lack {
 }
 
 impl Upgrade<'_> {
-    /// Waits until the cluster that was started is well, or it is clear that it will not be.
+    /// Waits until what was started is well, or it is clear that it will not be.
     pub(super) async fn check(&self) -> Result<Event, UpgradeError> {
         let (upgrader, cluster_id) = (self.upgrader, &self.record.cluster_id);
         let limit = upgrader.options.health_limit;
@@ -69,12 +79,17 @@ impl Upgrade<'_> {
         let mut hopeless = Hopeless::default();
         let mut look_at = started + DIAGNOSIS_INTERVAL;
         loop {
+            if self.is_of_job() {
+                self.end_others(rest).await?;
+            }
             let lack = match self.seen(rest).await {
                 Seen::Well => return Ok(Event::Healthy),
                 Seen::Over(reason) => return Ok(Event::Unhealthy(reason)),
                 Seen::Lacks(lack) => lack,
             };
-            if let Some(reason) = self.program_failure().await {
+            if !self.is_of_job()
+                && let Some(reason) = self.program_failure().await
+            {
                 return Ok(Event::Unhealthy(reason));
             }
             let is_over = started.elapsed() >= limit;
@@ -82,8 +97,13 @@ impl Upgrade<'_> {
                 look_at = Instant::now() + DIAGNOSIS_INTERVAL;
                 let facts = look(&upgrader.kube, cluster_id, LookAt::kubernetes().with_rest(rest)).await;
                 let diagnosis = diagnose(&facts);
-                if hopeless.persists(&diagnosis) || is_over {
-                    let cause = diagnosis.cause().map(|cause| format!("; {}", cause.reason));
+                // What is wrong with a session cluster may be another job's.
+                let is_hopeless = !self.is_of_job() && hopeless.persists(&diagnosis);
+                if is_hopeless || is_over {
+                    let cause = diagnosis
+                        .cause()
+                        .filter(|_| !self.is_of_job() || lack.is_of_slots());
+                    let cause = cause.map(|cause| format!("; {}", cause.reason));
                     let exception = self.last_exception(rest).await.map(|text| format!("; {text}"));
                     return Ok(Event::Unhealthy(format!(
                         "not well after {} s: {lack}{}{}",
@@ -101,6 +121,9 @@ impl Upgrade<'_> {
         let job = self.record.started_job();
         let details = match rest.job_details(&job).await {
             Ok(details) => details,
+            Err(unknown) if unknown.is_unknown_job() && self.is_of_job() => {
+                return Seen::Lacks(Lack::Memory);
+            }
             Err(unknown) if unknown.is_unknown_job() => return Seen::Lacks(Lack::Job),
             Err(failure) => return Seen::Lacks(Lack::Answer(failure)),
         };

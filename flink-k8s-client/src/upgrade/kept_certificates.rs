@@ -53,10 +53,10 @@ impl Upgrade<'_> {
             Some(stores) => stores,
             None => self.drawn(side)?,
         };
-        let found = self.upgrader.stored(&record.cluster_id).await?;
+        let found = self.upgrader.stored(&record.target()).await?;
         let owner =
             found.and_then(|found| FlinkObject::from_metadata(ObjectKind::ConfigMap, &found.metadata));
-        let owner = owner.ok_or_else(|| UpgradeError::TakenOver(record.cluster_id.clone()))?;
+        let owner = owner.ok_or_else(|| UpgradeError::TakenOver(record.target()))?;
         let copy = Secret {
             metadata: ObjectMeta {
                 name: Some(self.copy_name()),
@@ -119,7 +119,7 @@ impl Upgrade<'_> {
     }
 
     fn copy_name(&self) -> String {
-        let record = UpgradeRecord::name_for(&self.record.cluster_id);
+        let record = self.record.target().record_name();
         format!("{record}-{}", self.record.upgrade_id)
     }
 }

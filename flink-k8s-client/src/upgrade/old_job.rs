@@ -1,6 +1,5 @@
 //! The old job: a snapshot of it, its end, and what its last state is.
 
-use flink_k8s_core::configuration::FlinkConfiguration;
 use flink_k8s_core::high_availability::{job_config_map_name, last_checkpoint};
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::upgrade::{Event, Side, Snapshot, UpgradeMode};
@@ -39,12 +38,16 @@ impl Upgrade<'_> {
         let job = &self.record.old_job;
         let settings = rest.checkpointing_settings(job).await?;
         let is_retained = settings.is_some_and(|settings| settings.is_retained);
-        if !is_retained && !is_highly_available(&self.old_configuration()?) {
-            return Ok(Event::Refused(
-                "its checkpoints do not outlive it: that needs high availability, or \
+        if !is_retained && !self.leaves_checkpoint()? {
+            let high_availability = if self.is_of_job() {
+                ""
+            } else {
+                "high availability, or "
+            };
+            return Ok(Event::Refused(format!(
+                "its checkpoints do not outlive it: that needs {high_availability}\
                  execution.checkpointing.externalized-checkpoint-retention=RETAIN_ON_CANCELLATION"
-                    .to_owned(),
-            ));
+            )));
         }
         let mut last = last_completed(rest, job).await?;
         if last.is_none() {
@@ -73,7 +76,7 @@ impl Upgrade<'_> {
         match self.record.progress.mode() {
             UpgradeMode::Savepoint => self.stop_with_savepoint().await,
             // The end of its JobManager leaves what high availability needs as it is.
-            UpgradeMode::LastState if !is_highly_available(&self.old_configuration()?) => self.cancel().await,
+            UpgradeMode::LastState if !self.leaves_checkpoint()? => self.cancel().await,
             _ => Ok(Event::Stopped(None)),
         }
     }
@@ -135,6 +138,12 @@ impl Upgrade<'_> {
         match rest.cancel_job(&job).await {
             // It is over.
             Err(refusal) if refusal.status() == Some(409) => {}
+            Err(unknown) if unknown.is_unknown_job() => {
+                return Ok(Event::Unclear(format!(
+                    "the old job is over, and its JobManager does not know it any more: {}",
+                    chain(&unknown)
+                )));
+            }
             answer => answer?,
         }
         self.wait_for_end(rest).await?;
@@ -161,10 +170,7 @@ impl Upgrade<'_> {
     /// The last checkpoint of the old job, now that it is gone. High availability knows its number.
     pub(super) async fn settle(&self) -> Result<Event, UpgradeError> {
         let secured = self.record.progress.snapshot();
-        let Some(secured) = secured.filter(|_| {
-            self.old_configuration()
-                .is_ok_and(|old| is_highly_available(&old))
-        }) else {
+        let Some(secured) = secured.filter(|_| self.leaves_checkpoint().unwrap_or(false)) else {
             return Ok(Event::Settled(None));
         };
         let name = job_config_map_name(&self.record.cluster_id, &self.record.old_job);
@@ -174,9 +180,14 @@ impl Upgrade<'_> {
         Ok(Event::Settled(last.and_then(|last| secured.beside(last))))
     }
 
-    fn old_configuration(&self) -> Result<FlinkConfiguration, UpgradeError> {
+    /// Whether the last checkpoint stays when the old JobManager is removed. A job that is cancelled leaves none that way.
+    fn leaves_checkpoint(&self) -> Result<bool, UpgradeError> {
+        if self.is_of_job() {
+            return Ok(false);
+        }
         let objects = self.record.objects(Side::Old);
-        Ok(objects::configuration(objects, &self.record.cluster_id)?)
+        let configuration = objects::configuration(objects, &self.record.cluster_id)?;
+        Ok(is_highly_available(&configuration))
     }
 }
 

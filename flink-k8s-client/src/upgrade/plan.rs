@@ -12,7 +12,9 @@ use flink_k8s_core::kube_client::{FlinkObject, KubeClient as _, ObjectKind, Obje
 use flink_k8s_core::labels;
 use flink_k8s_core::manifest::{ManifestObject, ObjectDifferences};
 use flink_k8s_core::namespace::Namespace;
-use flink_k8s_core::upgrade::{Progress, Snapshot, UpgradeId, UpgradeMode, UpgradeRecord};
+use flink_k8s_core::upgrade::{
+    Progress, Side, Snapshot, UpgradeId, UpgradeMode, UpgradeRecord, UpgradeTarget,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
@@ -59,7 +61,7 @@ impl UpgradePlan {
         namespace: &Namespace,
     ) -> Result<bool, UpgradeError> {
         let built = JobManagerSpecification::application(specification, application)?;
-        Ok(new_objects(&built, namespace)? == record.new_objects)
+        Ok(new_objects(&built, namespace)? == record.objects(Side::New))
     }
 
     pub(super) fn into_record(self, by: &str, driver: String) -> UpgradeRecord {
@@ -96,12 +98,8 @@ impl Upgrader {
         let namespace = self.kube.namespace();
         let built = JobManagerSpecification::application(specification, application)?;
         let cluster_id = cluster_id(&built.configuration)?;
-        if let Some(record) = find_upgrade(&self.kube, &cluster_id).await? {
-            return Err(UpgradeError::UnderWay {
-                cluster_id,
-                begun_by: record.begun_by,
-                phase: record.progress.phase(),
-            });
+        if let Some(record) = find_upgrade(&self.kube, &UpgradeTarget::cluster(cluster_id.clone())).await? {
+            return Err(super::under_way(record));
         }
         let found = self.kube.find_deployment(&cluster_id).await?;
         let running = found.filter(|deployment| deployment.metadata.deletion_timestamp.is_none());

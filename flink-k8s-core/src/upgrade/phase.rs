@@ -47,6 +47,8 @@ pub enum Ending {
     RolledBack,
     /// The old one has never been stopped.
     Abandoned,
+    /// The new one is not well, and there is no way back to the old one: what there is of it stays.
+    Unwell,
 }
 
 /// What of an upgrade is to be done next. Everything here may be done again by a client that finds it written down.
@@ -80,7 +82,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Intended,
         Self::Securing,
         Self::Stopping,
@@ -98,6 +100,7 @@ impl Phase {
         Self::Ended(Ending::Upgraded),
         Self::Ended(Ending::RolledBack),
         Self::Ended(Ending::Abandoned),
+        Self::Ended(Ending::Unwell),
     ];
 
     /// As it is written in a record; completes "the upgrade is ...".
@@ -120,6 +123,7 @@ impl Phase {
             Self::Ended(Ending::Upgraded) => "done",
             Self::Ended(Ending::RolledBack) => "rolled back",
             Self::Ended(Ending::Abandoned) => "abandoned",
+            Self::Ended(Ending::Unwell) => "done, and the new one is not well",
         }
     }
 }

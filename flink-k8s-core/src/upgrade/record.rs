@@ -1,4 +1,5 @@
-//! The record of an upgrade in Kubernetes: a ConfigMap that belongs to no cluster, so it outlives the old one.
+//! The record of an upgrade in Kubernetes: a ConfigMap. That of a cluster belongs to nobody, so it outlives the old one; that
+//! of a job goes with its cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,10 +7,10 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
-use super::{Phase, Progress, Side, Snapshot, UpgradeMode};
+use super::{JarProgram, JobPrograms, Phase, Progress, Side, Snapshot, UpgradeMode, UpgradeTarget};
 use crate::cluster_id::ClusterId;
 use crate::job_id::JobId;
 use crate::kube_client::Uid;
@@ -31,6 +32,8 @@ const BEGUN_AT: &str = "begun-at";
 const DRIVEN_BY: &str = "driven-by";
 const OLD_OBJECTS: &str = "old-objects.json";
 const NEW_OBJECTS: &str = "new-objects.json";
+const OLD_PROGRAM: &str = "old-program.json";
+const NEW_PROGRAM: &str = "new-program.json";
 
 /// Tells one upgrade from another; all ids that it needs follow from it, so that they are the same whoever goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,21 @@ impl fmt::Display for UpgradeId {
     }
 }
 
+/// What makes way, and for what.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// An application cluster as a whole.
+    Cluster {
+        /// The objects of the old cluster, the Deployment among them, as they can be created once more.
+        old_objects: Vec<Value>,
+        /// The objects of the new one.
+        new_objects: Vec<Value>,
+    },
+    /// A job of a session cluster.
+    Job(Box<JobPrograms>),
+}
+
 /// What is written down about an upgrade, before anything is done.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -78,7 +96,7 @@ pub struct UpgradeRecord {
     pub upgrade_id: UpgradeId,
     /// Of which cluster.
     pub cluster_id: ClusterId,
-    /// The old cluster.
+    /// The old cluster, or the one of the job.
     pub deployment: Uid,
     /// The job that ran before.
     pub old_job: JobId,
@@ -91,10 +109,8 @@ pub struct UpgradeRecord {
     pub driven_by: String,
     /// How far it is.
     pub progress: Progress,
-    /// The objects of the old cluster, the Deployment among them, as they can be created once more.
-    pub old_objects: Vec<Value>,
-    /// The objects of the new one.
-    pub new_objects: Vec<Value>,
+    /// What is upgraded.
+    pub subject: Subject,
 }
 
 /// A ConfigMap is not the record of an upgrade, or of one that this version understands.
@@ -131,8 +147,10 @@ impl UpgradeRecord {
             begun_at: Timestamp::UNIX_EPOCH,
             driven_by: String::new(),
             progress,
-            old_objects: Vec::new(),
-            new_objects: Vec::new(),
+            subject: Subject::Cluster {
+                old_objects: Vec::new(),
+                new_objects: Vec::new(),
+            },
         }
     }
 
@@ -147,17 +165,51 @@ impl UpgradeRecord {
     /// With the objects of both clusters.
     #[must_use]
     pub fn with_objects(mut self, old: Vec<Value>, new: Vec<Value>) -> Self {
-        self.old_objects = old;
-        self.new_objects = new;
+        self.subject = Subject::Cluster {
+            old_objects: old,
+            new_objects: new,
+        };
         self
     }
 
-    /// The name of the ConfigMap for a cluster of this name.
-    pub fn name_for(cluster_id: &ClusterId) -> String {
-        format!("flink-k8s-upgrade-{cluster_id}")
+    /// Of a job of a session cluster, with the programs that made it and are to make it. Without the old one there is no way
+    /// back.
+    #[must_use]
+    pub fn with_programs(mut self, programs: JobPrograms) -> Self {
+        self.progress.has_way_back = programs.old.is_some();
+        self.subject = Subject::Job(Box::new(programs));
+        self
     }
 
-    /// The labels of what belongs to the upgrade of a cluster of this name.
+    /// What is upgraded.
+    pub fn target(&self) -> UpgradeTarget {
+        let cluster_id = self.cluster_id.clone();
+        match self.subject {
+            Subject::Cluster { .. } => UpgradeTarget::cluster(cluster_id),
+            Subject::Job(_) => UpgradeTarget::job(cluster_id, self.old_job),
+        }
+    }
+
+    /// All jobs that this upgrade may have stopped or started.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> + use<> {
+        let upgrade_id = self.upgrade_id;
+        let started = (1..=self.progress.starts).map(move |start| upgrade_id.job_id(start));
+        std::iter::once(self.old_job).chain(started)
+    }
+
+    /// The file name under which the jar of a program is uploaded: no other upgrade has it, and the same jar has it on both
+    /// sides.
+    pub fn upload_name(&self, program: &JarProgram) -> String {
+        let digest: String = program.digest.chars().take(16).collect();
+        format!("{}{digest}-{}", self.upload_prefix(), program.jar)
+    }
+
+    /// How all names of uploads of this upgrade begin.
+    pub fn upload_prefix(&self) -> String {
+        format!("upgrade-{}-", self.upgrade_id)
+    }
+
+    /// The labels of what belongs to upgrades of a cluster of this name, and of its jobs.
     pub fn labels_for(cluster_id: &ClusterId) -> BTreeMap<String, String> {
         [(labels::TYPE, Self::TYPE), (labels::APP, cluster_id.as_str())]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -169,11 +221,12 @@ impl UpgradeRecord {
         self.upgrade_id.job_id(self.progress.starts)
     }
 
-    /// The objects of this side.
+    /// The objects of this side; none for a job.
     pub fn objects(&self, side: Side) -> &[Value] {
-        match side {
-            Side::Old => &self.old_objects,
-            Side::New => &self.new_objects,
+        match (&self.subject, side) {
+            (Subject::Cluster { old_objects, .. }, Side::Old) => old_objects,
+            (Subject::Cluster { new_objects, .. }, Side::New) => new_objects,
+            (Subject::Job(_), _) => &[],
         }
     }
 
@@ -191,7 +244,6 @@ impl UpgradeRecord {
     /// The record as a ConfigMap. It replaces the one of this version, or none without a version.
     pub fn to_config_map(&self, version: Option<String>) -> ConfigMap {
         let progress = &self.progress;
-        let list = |objects: &[Value]| Value::Array(objects.to_vec()).to_string();
         let mut data = BTreeMap::from(
             [
                 (UPGRADE_ID, self.upgrade_id.to_string()),
@@ -206,25 +258,53 @@ impl UpgradeRecord {
                 (GOAL, progress.goal.to_string()),
                 (SETTLED, progress.is_settled.to_string()),
                 (STARTS, progress.starts.to_string()),
-                (OLD_OBJECTS, list(&self.old_objects)),
-                (NEW_OBJECTS, list(&self.new_objects)),
             ]
             .map(|(key, value)| (key.to_owned(), value)),
         );
         let snapshot = progress.snapshot.as_ref().map(ToString::to_string);
-        for (key, value) in [(SNAPSHOT, snapshot), (REASON, progress.reason.clone())] {
+        let passing = [(SNAPSHOT, snapshot), (REASON, progress.reason.clone())];
+        for (key, value) in passing.into_iter().chain(self.subject_entries()) {
             data.extend(value.map(|value| (key.to_owned(), value)));
         }
         ConfigMap {
             metadata: ObjectMeta {
-                name: Some(Self::name_for(&self.cluster_id)),
+                name: Some(self.target().record_name()),
                 labels: Some(Self::labels_for(&self.cluster_id)),
                 resource_version: version,
+                owner_references: self.owner().map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             },
             data: Some(data),
             ..ConfigMap::default()
         }
+    }
+
+    fn subject_entries(&self) -> [(&'static str, Option<String>); 2] {
+        let list = |objects: &[Value]| Some(Value::Array(objects.to_vec()).to_string());
+        match &self.subject {
+            Subject::Cluster {
+                old_objects,
+                new_objects,
+            } => [(OLD_OBJECTS, list(old_objects)), (NEW_OBJECTS, list(new_objects))],
+            Subject::Job(programs) => {
+                let text = |program: &JarProgram| program.to_value().to_string();
+                [
+                    (OLD_PROGRAM, programs.old.as_ref().map(text)),
+                    (NEW_PROGRAM, Some(text(&programs.new))),
+                ]
+            }
+        }
+    }
+
+    /// The record of a job goes with the cluster that has the job.
+    fn owner(&self) -> Option<OwnerReference> {
+        matches!(self.subject, Subject::Job(_)).then(|| OwnerReference {
+            api_version: "apps/v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            name: self.cluster_id.to_string(),
+            uid: self.deployment.to_string(),
+            ..OwnerReference::default()
+        })
     }
 
     /// The record in this ConfigMap.
@@ -238,6 +318,7 @@ impl UpgradeRecord {
             data: config_map.data.as_ref(),
         };
         let snapshot = reader.find(SNAPSHOT).map(Snapshot::new);
+        let subject = reader.subject()?;
         let progress = Progress {
             mode: reader.parsed::<UpgradeMode>(MODE)?,
             phase: reader.parsed::<Phase>(PHASE)?,
@@ -250,6 +331,7 @@ impl UpgradeRecord {
             is_settled: reader.parsed(SETTLED)?,
             reason: reader.find(REASON).map(str::to_owned),
             starts: reader.parsed(STARTS)?,
+            has_way_back: !matches!(&subject, Subject::Job(programs) if programs.old.is_none()),
         };
         let upgrade_id = u128::from_str_radix(reader.text(UPGRADE_ID)?, 16);
         Ok(Self {
@@ -261,8 +343,7 @@ impl UpgradeRecord {
             begun_at: reader.parsed(BEGUN_AT)?,
             driven_by: reader.text(DRIVEN_BY)?.to_owned(),
             progress,
-            old_objects: reader.objects(OLD_OBJECTS)?,
-            new_objects: reader.objects(NEW_OBJECTS)?,
+            subject,
         })
     }
 }
@@ -284,6 +365,25 @@ impl<'a> Reader<'a> {
 
     fn parsed<T: FromStr>(&self, key: &'static str) -> Result<T, MalformedRecord> {
         self.text(key)?.parse().map_err(|_| self.malformed(key))
+    }
+
+    fn subject(&self) -> Result<Subject, MalformedRecord> {
+        if self.find(NEW_PROGRAM).is_none() {
+            return Ok(Subject::Cluster {
+                old_objects: self.objects(OLD_OBJECTS)?,
+                new_objects: self.objects(NEW_OBJECTS)?,
+            });
+        }
+        let has_way_back = self.find(OLD_PROGRAM).is_some();
+        Ok(Subject::Job(Box::new(JobPrograms {
+            old: has_way_back.then(|| self.program(OLD_PROGRAM)).transpose()?,
+            new: self.program(NEW_PROGRAM)?,
+        })))
+    }
+
+    fn program(&self, key: &'static str) -> Result<JarProgram, MalformedRecord> {
+        let value: Value = serde_json::from_str(self.text(key)?).map_err(|_| self.malformed(key))?;
+        JarProgram::from_value(&value).ok_or_else(|| self.malformed(key))
     }
 
     fn objects(&self, key: &'static str) -> Result<Vec<Value>, MalformedRecord> {
@@ -334,6 +434,36 @@ mod tests {
             labels.get(labels::TYPE).map(String::as_str),
             Some(labels::NATIVE_TYPE)
         );
+    }
+
+    #[test]
+    fn the_record_of_a_job_belongs_to_its_cluster_and_knows_whether_there_is_a_way_back() {
+        let program = JarProgram::new("orders.jar", "00ff00ff00ff00ff00ff");
+        for old in [None, Some(program.clone())] {
+            let has_way_back = old.is_some();
+            let record = record().with_programs(JobPrograms {
+                old,
+                new: program.clone(),
+            });
+            let config_map = record.to_config_map(None);
+            let read = UpgradeRecord::from_config_map(&config_map).unwrap();
+            assert_eq!(read.progress.has_way_back(), has_way_back);
+            assert_eq!(read, record);
+            assert_eq!(
+                config_map.metadata.name.as_deref(),
+                Some("flink-k8s-upgrade-orders.07070707070707070707070707070707")
+            );
+            assert_eq!(config_map.metadata.owner_references.unwrap()[0].uid, "5d1c");
+        }
+        let record = record().with_programs(JobPrograms {
+            old: None,
+            new: program.clone(),
+        });
+        assert_eq!(
+            record.upload_name(&program),
+            "upgrade-ffffffffffffffffffffffffffffffff-00ff00ff00ff00ff-orders.jar"
+        );
+        assert_eq!(record.jobs().collect::<Vec<_>>(), [JobId::from_bytes([7; 16])]);
     }
 
     #[test]

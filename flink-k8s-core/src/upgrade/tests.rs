@@ -87,6 +87,44 @@ fn the_last_checkpoint_is_looked_for_once_when_the_old_one_is_gone() {
     assert_eq!(progress.snapshot(), Some(&snapshot("8099/chk-9")));
 }
 
+#[test]
+fn a_program_that_cannot_be_run_leaves_the_old_job_alone() {
+    let events = [Event::Refused("no such class".to_owned()), Event::Released];
+    let progress = walked(UpgradeMode::Savepoint, events);
+    assert_eq!(progress.phase(), Phase::Ended(Ending::Abandoned));
+    assert_eq!(progress.snapshot(), None);
+}
+
+#[test]
+fn without_a_way_back_nothing_is_aborted_once_the_old_job_may_be_stopped_and_what_is_not_well_stays() {
+    let events = [Event::Marked, Event::Secured(snapshot("first"))];
+    let walk = |progress: Progress, events: Vec<Event>| {
+        events
+            .into_iter()
+            .fold(progress, |progress, event| progress.after(event).unwrap())
+    };
+    let one_way = || Progress::new(UpgradeMode::Savepoint).without_way_back();
+    let aborted = walk(one_way(), vec![Event::Marked, Event::Aborted("no".to_owned())]);
+    assert_eq!(aborted.phase(), Phase::Abandoning);
+    let stopping = walk(one_way(), events.into());
+    let abort = || Event::Aborted("no".to_owned());
+    assert!(stopping.after(abort()).is_err());
+    let starting = [
+        Event::Stopped(Some(snapshot("last"))),
+        Event::Gone,
+        Event::Cleared,
+    ];
+    let starting = walk(stopping, starting.into());
+    assert!(starting.after(abort()).is_err());
+    let refused = starting.after(Event::Refused("no".to_owned())).unwrap();
+    assert_eq!(refused.phase(), Phase::Ended(Ending::Unwell));
+    let checking = starting.after(Event::Started).unwrap();
+    let unwell = checking.after(Event::Unhealthy("it fails".to_owned())).unwrap();
+    assert_eq!(unwell.phase(), Phase::Ended(Ending::Unwell));
+    assert_eq!(unwell.snapshot(), Some(&snapshot("last")));
+    assert_eq!(unwell.reason(), Some("it fails"));
+}
+
 mod world {
     //! Clients that come, die, return and meet, and a Flink that does what it is told, or fails.
 
@@ -135,12 +173,17 @@ mod world {
     }
 
     impl World {
-        fn new(mode: UpgradeMode) -> Self {
+        fn new(mode: UpgradeMode, has_way_back: bool) -> Self {
+            let record = Progress::new(mode);
             Self {
                 mode,
                 running: [(Side::Old, 0)].into(),
                 left: None,
-                record: Progress::new(mode),
+                record: if has_way_back {
+                    record
+                } else {
+                    record.without_way_back()
+                },
                 version: 0,
             }
         }
@@ -170,8 +213,10 @@ mod world {
             let why = || "it is so".to_owned();
             let is_running = self.running.contains(&(Side::Old, 0));
             match progress.phase() {
+                Phase::Intended | Phase::Securing | Phase::Starting(_) if luck == Luck::Bad => {
+                    Event::Refused(why())
+                }
                 Phase::Intended => Event::Marked,
-                Phase::Securing | Phase::Starting(_) if luck == Luck::Bad => Event::Refused(why()),
                 Phase::Securing if self.mode == UpgradeMode::LastState => {
                     Event::Secured(snapshot("8099/chk-7"))
                 }
@@ -233,6 +278,11 @@ mod world {
                 Phase::Ended(Ending::Upgraded) => (Side::New, self.record.starts()),
                 Phase::Ended(Ending::RolledBack) => (Side::Old, self.record.starts()),
                 Phase::Ended(Ending::Abandoned) => (Side::Old, 0),
+                Phase::Ended(Ending::Unwell) => {
+                    assert!(!self.record.has_way_back(), "it had to go back: {self:?}");
+                    assert!(is_stopped, "it was not upgraded: {self:?}");
+                    return;
+                }
                 _ => return,
             };
             assert_eq!(self.running, [expected].into(), "the wrong one runs: {self:?}");
@@ -304,9 +354,10 @@ mod world {
         #[test]
         fn whatever_dies_and_fails_one_runs_from_the_last_state_and_every_upgrade_comes_to_an_end(
             mode in modes(),
+            has_way_back in any::<bool>(),
             deeds in deeds(),
         ) {
-            let mut world = World::new(mode);
+            let mut world = World::new(mode, has_way_back);
             let mut clients = [world.client(), world.client()];
             for (number, deed) in deeds {
                 world.does(&mut clients[number], deed);
