@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, WatchEvent, WatchParams};
+use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::harness::{Machine, assert_same, count_words, finished, log_of, task_managers, written_counts};
@@ -45,12 +46,15 @@ enum Loss {
     PodDeleted,
     /// Its pod is deleted without a grace period.
     PodRemoved,
+    /// The API server does not hear it, and does again when another one leads.
+    CutOff,
 }
 
 /// One after the other: who has just taken the lead loses it.
-const LOSSES: [Loss; 4] = [
+const LOSSES: [Loss; 5] = [
     Loss::JvmKilled,
     Loss::PodDeleted,
+    Loss::CutOff,
     Loss::PodRemoved,
     Loss::EntrypointKilled,
 ];
@@ -107,7 +111,7 @@ async fn newest_checkpoint(client: &kube::Client, job: &str) -> Option<u64> {
 }
 
 /// Takes the leader away.
-fn lose(machine: &Machine, leader: &JobManagerPod, loss: Loss) {
+async fn lose(machine: &Machine, client: &kube::Client, leader: &JobManagerPod, loss: Loss) {
     let of_pod = processes::of_pod(machine.pid(), &leader.name);
     let running = |program: &str| {
         let mut found = of_pod.clone();
@@ -121,6 +125,14 @@ fn lose(machine: &Machine, leader: &JobManagerPod, loss: Loss) {
         Loss::PodDeleted => drop(machine.kubectl(&["delete", "pod", &leader.name, "--wait=false"])),
         Loss::PodRemoved => {
             machine.kubectl(&["delete", "pod", &leader.name, "--grace-period=0", "--force"]);
+        }
+        Loss::CutOff => {
+            // What it has open breaks, and what it asks is never answered.
+            let rules = json!({"rules": [
+                {"pod": leader.name, "verbs": ["watch"], "action": {"cut": true}},
+                {"pod": leader.name, "action": {"delayMilliseconds": 600_000}},
+            ]});
+            machine.set_faults(client, &rules).await;
         }
     }
 }
@@ -181,7 +193,7 @@ async fn a_job_outlives_its_leader_however_that_is_lost_and_no_worker_is_made_tw
                 (acting(&client).await.as_ref() == Some(&leader.name)).then_some((leader, processes))
             })
             .await;
-        lose(&machine, &leader, loss);
+        lose(&machine, &client, &leader, loss).await;
         let successor = machine
             .eventually(
                 &format!("another one leads after {loss:?}, and its resource manager acts"),
@@ -207,6 +219,9 @@ async fn a_job_outlives_its_leader_however_that_is_lost_and_no_worker_is_made_tw
             )
             .await;
         println!("{loss:?}: a checkpoint after {:?}", began.elapsed());
+        if loss == Loss::CutOff {
+            machine.set_faults(&client, &json!({"rules": []})).await;
+        }
         // The one that leads, and one to take over from it.
         until_ready(&machine, &client, 2).await;
         println!("{loss:?}: over after {:?}", began.elapsed());
