@@ -174,6 +174,10 @@ fn hint_for_upgrade(error: &UpgradeError) -> Option<&'static str> {
         UpgradeError::UnderWay { .. } => Some(
             "`flink-k8s application upgrade CLUSTER --resume` goes on with it, --abort brings the old cluster back",
         ),
+        UpgradeError::TooLarge { .. } => Some(
+            "a jar that was staged from somebody's machine is too large to be kept for a way back: stop this cluster with \
+             --with-savepoint, and start one with -s whose jar is in the image or fetched by the JobManager",
+        ),
         UpgradeError::JarNeeded { .. } => {
             Some("give the same command line as at first: its jars are uploaded once more")
         }

@@ -27,6 +27,14 @@ pub enum UpgradeError {
     /// Its job is upgraded together with it.
     #[error("cluster {0} is an application cluster, so its job is upgraded with it")]
     NotASession(ClusterId),
+    /// The objects do not fit into a record: a jar that is staged in the cluster is among them.
+    #[error("the objects of both clusters have {} KiB, and the record of an upgrade has room for {} KiB", .size / 1024, .limit / 1024)]
+    TooLarge {
+        /// Their size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The job that is to be upgraded does not run.
     #[error("job {job_id} is {state}, so there is nothing to upgrade")]
     JobOver {
@@ -146,6 +154,7 @@ impl UpgradeError {
             Self::NoCluster(_)
             | Self::NotAnApplication(_)
             | Self::NotASession(_)
+            | Self::TooLarge { .. }
             | Self::JobOver { .. }
             | Self::SecretOption(_)
             | Self::JarNeeded { .. }

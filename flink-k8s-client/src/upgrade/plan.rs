@@ -24,6 +24,9 @@ use super::objects::{self, Start};
 use super::{UpgradeError, Upgrader, find_upgrade};
 use crate::rest_client::JobState;
 
+/// How much the objects of both clusters may have as text: a ConfigMap holds a mebibyte, and the rest of the record is small.
+const LARGEST_OBJECTS: usize = 1000 * 1024;
+
 /// What an upgrade would do.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -111,6 +114,7 @@ impl Upgrader {
         let old_objects = self.old_objects(&cluster_id, &running, &uid).await?;
         let new_objects = new_objects(&built, &namespace)?;
         refuse_secrets(&new_objects, &namespace)?;
+        refuse_large(&[&old_objects, &new_objects])?;
         let old_job = self.old_job(&cluster_id, &running, &old_objects).await?;
         let mark = Start {
             cluster_id: &cluster_id,
@@ -227,6 +231,19 @@ fn new_objects(built: &JobManagerSpecification, namespace: &Namespace) -> Result
         .collect())
 }
 
+/// Refuses, before anything is touched, what the API server would not store.
+fn refuse_large(objects: &[&[Value]]) -> Result<(), UpgradeError> {
+    let objects = objects.iter().flat_map(|objects| objects.iter());
+    let size = objects.map(|object| object.to_string().len()).sum();
+    if size <= LARGEST_OBJECTS {
+        return Ok(());
+    }
+    Err(UpgradeError::TooLarge {
+        size,
+        limit: LARGEST_OBJECTS,
+    })
+}
+
 fn refuse_secrets(objects: &[Value], namespace: &Namespace) -> Result<(), UpgradeError> {
     let is_shipped = |object: &&Value| object["kind"] == "Secret" && !is_drawn(object);
     match objects.iter().find(is_shipped) {
@@ -236,5 +253,22 @@ fn refuse_secrets(objects: &[Value], namespace: &Namespace) -> Result<(), Upgrad
             namespace: namespace.clone(),
             name: secret["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
         })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_jar_in_one_of_the_clusters_is_refused_with_its_size() {
+        let jar = |size| vec![Value::from("j".repeat(size))];
+        assert!(refuse_large(&[&jar(400 * 1024), &jar(400 * 1024)]).is_ok());
+        let refusal = refuse_large(&[&jar(1024 * 1024), &[]]).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "the objects of both clusters have 1024 KiB, and the record of an upgrade has room for 1000 KiB"
+        );
+        assert!(!refusal.is_transient());
     }
 }
