@@ -453,6 +453,17 @@ pub(crate) fn written_counts(directory: &Path) -> BTreeMap<String, u64> {
     counts
 }
 
+/// Fails unless these texts are said, one behind the other.
+pub(crate) fn assert_said_in_order(said: &str, texts: &[&str]) {
+    let mut rest = said;
+    for text in texts {
+        let Some(at) = rest.find(text) else {
+            panic!("{text:?} is not said, or too early, in\n{said}");
+        };
+        rest = &rest[at + text.len()..];
+    }
+}
+
 /// Fails with the first differences.
 pub(crate) fn assert_same<K: Debug + Ord, V: Debug + PartialEq>(
     ours: &BTreeMap<K, V>,

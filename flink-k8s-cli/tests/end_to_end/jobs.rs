@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{Machine, assert_same, count_words, finished, written_counts};
+use super::applications::path;
+use super::harness::{Machine, assert_said_in_order, assert_same, count_words, finished, written_counts};
 use super::running_job::{CLUSTER, start_word_count};
 
 const LINE: &str = "The slings and arrows of outrageous fortune\n";
@@ -32,6 +34,53 @@ async fn checkpoint_of(machine: &Machine, job: &str) -> String {
             taken.status.success().then_some(number)
         })
         .await
+}
+
+/// Upgrades the job, after one attempt to what cannot be run and one to what fails when it runs. Returns the id of the job
+/// that runs in the end.
+fn upgraded(machine: &Machine, job: &str, [input, output]: [&Path; 2]) -> String {
+    let jar = path(machine.job_jar());
+    let upgrade = |job: &str, flags: &[&str], delay: &str| {
+        let command = ["job", "upgrade", CLUSTER, job, "--mode", "savepoint"];
+        let way_back = ["--rollback-jar", jar, "--timeout", "1min"];
+        let program = ["--input", path(input), "--output", path(output)];
+        let delay = ["--delay-per-line-millis", delay];
+        let words = [&command[..], &way_back, flags, &[jar], &program, &delay].concat();
+        let ended = machine.flink_k8s(&words);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let printed = String::from_utf8(ended.stdout).unwrap().trim().to_owned();
+        (ended.status.code(), printed, said)
+    };
+    let (code, _, said) = upgrade(job, &["-c", "examples.Missing"], "50");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("the new program cannot be run: ") && said.contains("its job goes on"),
+        "{said}"
+    );
+
+    let unlike_its_state = ["-Dpipeline.max-parallelism=64", "--rollback-option"];
+    let (code, old, said) = upgrade(job, &unlike_its_state, "50");
+    assert_eq!(code, Some(1), "{said}");
+    let order = [
+        "secured: ",
+        "Max parallelism mismatch",
+        "starting the old program",
+        "is as before the upgrade",
+    ];
+    assert_said_in_order(&said, &order);
+
+    let (code, new, said) = upgrade(&old, &[], "51");
+    assert_eq!(code, Some(0), "{said}");
+    let order = [
+        "secured: ",
+        "stopping job",
+        "starting the new program",
+        &new,
+        "is upgraded",
+    ];
+    assert_said_in_order(&said, &order);
+    assert!(new != old && old != job, "{job}, {old}, {new}");
+    new
 }
 
 #[tokio::test]
@@ -111,6 +160,8 @@ async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
     assert!(fs::read_dir(files).unwrap().count() > 0, "{kept}");
     machine.must(&["savepoint", "--dispose", kept, CLUSTER]);
     assert!(!fs::exists(files).unwrap(), "{kept} is still there");
+
+    let job = upgraded(&machine, &job, [&input, &output]);
 
     let savepoint = machine.must(&["stop", &job, CLUSTER]);
     let savepoint = savepoint.trim();

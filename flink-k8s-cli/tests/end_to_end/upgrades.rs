@@ -7,24 +7,13 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::applications::{image_with_the_jar, path, texts};
-use super::harness::{Machine, assert_same, count_words, written_counts};
+use super::harness::{Machine, assert_said_in_order, assert_same, count_words, written_counts};
 use super::running_job::{CLUSTER, parallelism_of};
 
 const LINE: &str = "it was the best of times it was the worst of times\n";
 /// At a tenth of a second for each, enough for as long as the upgrades take; the last one ends it at once.
 const LINES: usize = 3000;
 const JAR: &str = "local:///opt/flink/usrlib/job.jar";
-
-/// Fails unless these texts are said, one behind the other.
-fn assert_said_in_order(said: &str, texts: &[&str]) {
-    let mut rest = said;
-    for text in texts {
-        let Some(at) = rest.find(text) else {
-            panic!("{text:?} is not said, or too early, in\n{said}");
-        };
-        rest = &rest[at + text.len()..];
-    }
-}
 
 /// An application that counts words, slowly, with high availability.
 struct Counting {
