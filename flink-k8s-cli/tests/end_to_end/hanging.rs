@@ -53,8 +53,13 @@ async fn a_hung_task_manager_loses_its_work_to_another_and_its_pod_is_removed() 
     let run = machine.run_word_count(&input, &output, DELAY);
     let victim = machine
         .eventually(
-            "both TaskManagers of the job have answered their probes",
+            "both TaskManagers of the job have registered and answered their probes",
             async || {
+                // Of one that hangs before, Flink would not miss a heartbeat.
+                machine
+                    .overview(&client)
+                    .await
+                    .filter(|found| found.task_managers == 2)?;
                 let workers = task_managers(&client).await;
                 for worker in workers.keys() {
                     is_ready(&client, worker).await.filter(|ready| *ready)?;

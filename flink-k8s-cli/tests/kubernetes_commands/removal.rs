@@ -313,7 +313,7 @@ async fn a_keytab_goes_with_its_cluster_also_where_it_has_no_labels() {
     if kubectl().is_some() {
         // Nobody owns what `kubectl apply` makes.
         let rendered = bench
-            .flink_k8s(&[&["render", "session"], &kerberos[..]].concat())
+            .flink_k8s(&[&["render", "session", "--show-secrets"], &kerberos[..]].concat())
             .await;
         let applied = bench.kubectl("apply", &rendered.printed).await;
         assert_says(&applied, 0, &[]);
