@@ -41,7 +41,8 @@ async fn job_in_the_middle(machine: &Machine, client: &kube::Client, idle_timeou
     RunningJob { output, run, workers }
 }
 
-fn runs(machine: &Machine) -> Option<()> {
+/// Whether the one job of the cluster runs with all its tasks.
+pub(crate) fn runs(machine: &Machine) -> Option<()> {
     let jobs = machine.must(&["list", "--output", "json", "-Dkubernetes.cluster-id=e2e"]);
     let jobs: serde_json::Value = serde_json::from_str(&jobs).unwrap();
     let tasks = |state: &str| jobs[0]["tasks"][state].as_u64().unwrap_or(0);
