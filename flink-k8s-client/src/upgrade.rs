@@ -21,12 +21,15 @@ use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::FlinkConfiguration;
+use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::kube_client::{
     CreateObjectError, FlinkObject, KubeClient, ObjectKind, ReadError, ReplaceObjectError, Uid, Version,
 };
 use flink_k8s_core::upgrade::{
-    BEING_UPGRADED_ANNOTATION, Event, Phase, Snapshot, Subject, UpgradeRecord, UpgradeTarget,
+    BEING_UPGRADED_ANNOTATION, Event, Phase, Progress, Snapshot, Subject, UpgradeId, UpgradeMode,
+    UpgradeRecord, UpgradeTarget,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time;
 
@@ -125,7 +128,7 @@ impl Upgrader {
     ///
     /// If the future is dropped, the upgrade may be written down; [`Upgrader::take_up`] finds it.
     pub async fn begin(&self, plan: UpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
-        self.write_down(plan.into_record(by, new_driver())).await
+        self.write_down(plan.into_record(by)).await
     }
 
     /// As [`Upgrader::begin`], for a job of a session cluster.
@@ -138,7 +141,7 @@ impl Upgrader {
     ///
     /// As [`Upgrader::begin`].
     pub async fn begin_job(&self, plan: JobUpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
-        self.write_down(plan.into_record(by, new_driver())).await
+        self.write_down(plan.into_record(by)).await
     }
 
     async fn write_down(&self, record: UpgradeRecord) -> Result<Upgrade<'_>, UpgradeError> {
@@ -471,6 +474,21 @@ fn under_way(record: UpgradeRecord) -> UpgradeError {
         phase: record.progress.phase(),
         begun_by: record.begun_by,
     }
+}
+
+/// The record of an upgrade that begins now and is ours to drive, of nothing yet.
+fn new_record(
+    cluster_id: ClusterId,
+    deployment: Uid,
+    old_job: JobId,
+    mode: UpgradeMode,
+    by: &str,
+) -> UpgradeRecord {
+    let upgrade_id = UpgradeId::from_bytes(rand::random());
+    let mut record = UpgradeRecord::new(upgrade_id, cluster_id, deployment, old_job, Progress::new(mode))
+        .with_beginning(by, Timestamp::now());
+    record.driven_by = new_driver();
+    record
 }
 
 fn new_driver() -> String {

@@ -4,7 +4,6 @@ use anyhow::{Context as _, bail};
 use flink_k8s_client::certificates::{ClusterCertificates, Rotation, RotationError};
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::high_availability_options::HIGH_AVAILABILITY_TYPE;
-use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
 use flink_k8s_core::permissions::Permission;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -158,12 +157,8 @@ async fn refuse_to_lose_jobs(connection: &Connection, cluster_id: &ClusterId) ->
 }
 
 async fn is_highly_available(connection: &Connection, cluster_id: &ClusterId) -> anyhow::Result<bool> {
-    let name = cluster_id.config_map_name();
-    let found = connection.kube.find_config_map(&name).await?;
-    let mut files = found.and_then(|found| found.data).unwrap_or_default();
-    let Some(text) = files.remove("config.yaml") else {
+    let Some(files) = connection.kube.shipped_files(cluster_id).await? else {
         return Ok(false);
     };
-    let configuration = FlinkConfiguration::from_yaml(&text, &Origin::File(format!("ConfigMap {name}")))?;
-    Ok(configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active())
+    Ok(files.configuration.get(&HIGH_AVAILABILITY_TYPE)?.is_active())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::harness::{
     Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
 };
-use super::processes;
+use super::{processes, running_job};
 
 const LINES: usize = 150;
 const TEXT: &str = "the quick brown fox jumps over the lazy dog and the dog sleeps on\n";
@@ -34,21 +34,13 @@ async fn job_in_the_middle(machine: &Machine, client: &kube::Client, idle_timeou
     fs::write(&input, TEXT.repeat(LINES)).unwrap();
     let run = machine.run_word_count(&input, &output, DELAY);
     machine
-        .eventually("the job runs on both TaskManagers", async || runs(machine))
+        .eventually("the job runs on both TaskManagers", async || {
+            running_job::runs(machine)
+        })
         .await;
     let workers = task_managers(client).await;
     assert_eq!(workers.len(), 2);
     RunningJob { output, run, workers }
-}
-
-/// Whether the one job of the cluster runs with all its tasks.
-pub(crate) fn runs(machine: &Machine) -> Option<()> {
-    let jobs = machine.must(&["list", "--output", "json", "-Dkubernetes.cluster-id=e2e"]);
-    let jobs: serde_json::Value = serde_json::from_str(&jobs).unwrap();
-    let tasks = |state: &str| jobs[0]["tasks"][state].as_u64().unwrap_or(0);
-    // Sources that get no part of the small input finish at once.
-    let all_started = tasks("running") > 0 && tasks("running") + tasks("finished") == tasks("total");
-    (jobs[0]["state"] == "RUNNING" && all_started).then_some(())
 }
 
 /// Kills one of the job's TaskManagers, and sees another take its place, the right result, and no pod too many.

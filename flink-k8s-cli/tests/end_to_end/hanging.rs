@@ -9,7 +9,7 @@ use kube::api::Api;
 use super::harness::{
     Machine, assert_same, count_words, finished, job_manager, task_managers, written_counts,
 };
-use super::{faults, processes};
+use super::{processes, running_job};
 
 const TEXT: &str = "to sleep perchance to dream ay there is the rub\n";
 const LINES: usize = 100;
@@ -56,7 +56,7 @@ async fn a_hung_task_manager_loses_its_work_to_another_and_its_pod_is_removed() 
             "the job runs, and its TaskManagers have answered their probes",
             async || {
                 // Of one that hangs before it has tasks, Flink may miss no heartbeat, or not its slots.
-                faults::runs(&machine)?;
+                running_job::runs(&machine)?;
                 let workers = task_managers(&client).await;
                 for worker in workers.keys() {
                     is_ready(&client, worker).await.filter(|ready| *ready)?;

@@ -246,6 +246,17 @@ impl Machine {
         )
     }
 
+    /// Runs the word count of this text to its end, and sees that it finished with the right result. `output` is the name of
+    /// the directory for that.
+    #[track_caller]
+    pub(crate) fn count_words_of(&self, text: &str, flags: &[&str], output: &str) {
+        let (input, output) = (self.scratch().join("input.txt"), self.scratch().join(output));
+        fs::write(&input, text).unwrap();
+        let said = finished(self.run_word_count_with(flags, &input, &output, Duration::ZERO));
+        assert!(said.contains("FINISHED"), "{said}");
+        assert_same(&count_words(text), &written_counts(&output));
+    }
+
     /// Starts `flink-k8s run` of the word count with these flags and arguments.
     pub(crate) fn run_job(&self, flags: &[&str], arguments: &[&str]) -> Child {
         let mut run = self.command(&["run", "-e", "kubernetes-session", "-Dkubernetes.cluster-id=e2e"]);

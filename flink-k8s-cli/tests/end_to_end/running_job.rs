@@ -57,6 +57,15 @@ pub(crate) fn all(machine: &Machine) -> Value {
     serde_json::from_str(&listed).unwrap()
 }
 
+/// Whether the one job of the cluster runs with all its tasks.
+pub(crate) fn runs(machine: &Machine) -> Option<()> {
+    let jobs = all(machine);
+    let tasks = |state: &str| jobs[0]["tasks"][state].as_u64().unwrap_or(0);
+    // Sources that get no part of the small input finish at once.
+    let all_started = tasks("running") > 0 && tasks("running") + tasks("finished") == tasks("total");
+    (jobs[0]["state"] == "RUNNING" && all_started).then_some(())
+}
+
 /// The parallelism that every vertex of the job has, once all are at work or done.
 pub(crate) fn parallelism_of(machine: &Machine, job: &str) -> Option<u64> {
     let status = machine.must(&["job", "status", job, CLUSTER, "--output", "json"]);

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use flink_k8s_client::rest_client::{RestClient, RestError};
 use flink_k8s_client::tunnel::Tunnel;
@@ -12,7 +11,7 @@ use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyC
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256};
 
 use super::applications::{image_with_the_jar, texts};
-use super::harness::{Machine, assert_same, count_words, finished, written_counts};
+use super::harness::{Machine, assert_same, count_words, written_counts};
 
 const TEXT: &str = "the rain in spain stays mainly in the plain\n";
 const PASSWORD: &str = "changeit";
@@ -190,15 +189,8 @@ async fn a_session_whose_clients_show_certificates_is_reached_from_everywhere() 
     );
 
     // Through the API server: a machine outside reaches no node.
-    let (input, output) = (
-        machine.scratch().join("input.txt"),
-        machine.scratch().join("output"),
-    );
-    fs::write(&input, TEXT.repeat(40)).unwrap();
     let flags: Vec<&str> = client.iter().map(String::as_str).collect();
-    let said = finished(machine.run_word_count_with(&flags, &input, &output, Duration::ZERO));
-    assert!(said.contains("FINISHED"), "{said}");
-    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    machine.count_words_of(&TEXT.repeat(40), &flags, "output");
     let of_java = stores(&certificates.directory);
     let of_java: Vec<&str> = of_java.iter().map(String::as_str).collect();
     let jobs = machine.must(&[&list[..], &of_java].concat());
@@ -306,15 +298,8 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
         "{said}"
     );
 
-    let (input, output) = (
-        machine.scratch().join("input.txt"),
-        machine.scratch().join("output"),
-    );
-    fs::write(&input, TEXT.repeat(40)).unwrap();
     // The cluster says itself which certificates are its own.
-    let said = finished(machine.run_word_count(&input, &output, Duration::ZERO));
-    assert!(said.contains("FINISHED"), "{said}");
-    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    machine.count_words_of(&TEXT.repeat(40), &[], "output");
     let pods: Api<Pod> = Api::default_namespaced(kube.clone());
     let of_cluster = ListParams::default().labels("app=e2e");
     let before = pods.list(&of_cluster).await.unwrap().items;
@@ -366,10 +351,7 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
         shown.contains("\"CN=flink REST\"") && shown.contains("e2e-tls"),
         "{shown}"
     );
-    let output = machine.scratch().join("output-after");
-    let said = finished(machine.run_word_count(&input, &output, Duration::ZERO));
-    assert!(said.contains("FINISHED"), "{said}");
-    assert_same(&count_words(&TEXT.repeat(40)), &written_counts(&output));
+    machine.count_words_of(&TEXT.repeat(40), &[], "output-after");
     for pod in pods.list(&of_cluster).await.unwrap() {
         let name = pod.metadata.name.unwrap();
         assert!(!before.contains(&name), "{name} has the certificates of before");

@@ -5,12 +5,9 @@ use flink_k8s_core::configuration::is_sensitive;
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::job_manager::is_application;
 use flink_k8s_core::kube_client::{KubeClient as _, Uid};
-use flink_k8s_core::upgrade::{
-    JobPrograms, Progress, Subject, UpgradeId, UpgradeMode, UpgradeRecord, UpgradeTarget,
-};
-use jiff::Timestamp;
+use flink_k8s_core::upgrade::{JobPrograms, Subject, UpgradeMode, UpgradeRecord, UpgradeTarget};
 
-use super::{UpgradeError, Upgrader, find_upgrade, under_way};
+use super::{UpgradeError, Upgrader, find_upgrade, new_record, under_way};
 use crate::rest_client::RestClient;
 
 /// What the upgrade of a job would do.
@@ -36,18 +33,8 @@ impl JobUpgradePlan {
         matches!(&record.subject, Subject::Job(written_down) if **written_down == *programs)
     }
 
-    pub(super) fn into_record(self, by: &str, driver: String) -> UpgradeRecord {
-        let mut record = UpgradeRecord::new(
-            UpgradeId::from_bytes(rand::random()),
-            self.cluster_id,
-            self.deployment,
-            self.old_job,
-            Progress::new(self.mode),
-        )
-        .with_beginning(by, Timestamp::now())
-        .with_programs(self.programs);
-        record.driven_by = driver;
-        record
+    pub(super) fn into_record(self, by: &str) -> UpgradeRecord {
+        new_record(self.cluster_id, self.deployment, self.old_job, self.mode, by).with_programs(self.programs)
     }
 }
 

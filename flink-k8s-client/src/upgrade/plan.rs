@@ -12,16 +12,13 @@ use flink_k8s_core::kube_client::{FlinkObject, KubeClient as _, ObjectKind, Obje
 use flink_k8s_core::labels;
 use flink_k8s_core::manifest::{ManifestObject, ObjectDifferences};
 use flink_k8s_core::namespace::Namespace;
-use flink_k8s_core::upgrade::{
-    Progress, Side, Snapshot, UpgradeId, UpgradeMode, UpgradeRecord, UpgradeTarget,
-};
-use jiff::Timestamp;
+use flink_k8s_core::upgrade::{Side, Snapshot, UpgradeMode, UpgradeRecord, UpgradeTarget};
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
 use super::kept_certificates::{is_drawn, without_keys};
 use super::objects::{self, Start};
-use super::{UpgradeError, Upgrader, find_upgrade};
+use super::{UpgradeError, Upgrader, find_upgrade, new_record};
 use crate::rest_client::JobState;
 
 /// How much the objects of both clusters may have as text: a ConfigMap holds a mebibyte, and the rest of the record is small.
@@ -67,18 +64,9 @@ impl UpgradePlan {
         Ok(new_objects(&built, namespace)? == record.objects(Side::New))
     }
 
-    pub(super) fn into_record(self, by: &str, driver: String) -> UpgradeRecord {
-        let mut record = UpgradeRecord::new(
-            UpgradeId::from_bytes(rand::random()),
-            self.cluster_id,
-            self.deployment,
-            self.old_job,
-            Progress::new(self.mode),
-        )
-        .with_beginning(by, Timestamp::now())
-        .with_objects(self.old_objects, self.new_objects);
-        record.driven_by = driver;
-        record
+    pub(super) fn into_record(self, by: &str) -> UpgradeRecord {
+        new_record(self.cluster_id, self.deployment, self.old_job, self.mode, by)
+            .with_objects(self.old_objects, self.new_objects)
     }
 }
 
