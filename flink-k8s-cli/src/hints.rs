@@ -6,7 +6,7 @@ use std::error::Error;
 use flink_k8s_client::job_jar::InvalidJobJar;
 use flink_k8s_client::kube_rs::{CallError, ConnectError};
 use flink_k8s_client::rest_access::RestAccessError;
-use flink_k8s_client::rest_client::{JobGraphError, UploadError};
+use flink_k8s_client::rest_client::{JobGraphError, RestError, UploadError};
 use flink_k8s_client::upgrade::UpgradeError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
@@ -145,6 +145,13 @@ fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
         }
         if matches!(cause.downcast_ref(), Some(ConnectError::NothingConfigured { .. })) {
             return None; // it says so itself
+        }
+        let is_other = matches!(cause.downcast_ref(), Some(RestError::OtherCertificates { .. }));
+        if is_other || matches!(cause.downcast_ref(), Some(RestAccessError::CertificatesGone { .. })) {
+            return Some(
+                "try once more, in case they are being replaced; else `flink-k8s tls rotate` gives all processes of the cluster new \
+                 ones, with --lose-jobs where it has no high availability; a Secret that you made yourself has to be brought back",
+            );
         }
         if cause.is::<ConnectError>() {
             return Some(

@@ -1,10 +1,13 @@
 //! Everything that can be known of a cluster, gathered through the API server.
 
+use flink_k8s_client::certificates::ClusterCertificates;
 use flink_k8s_client::diagnosis::{ClusterFacts, LookAt, look};
 use flink_k8s_client::rest_access::RestAccess;
 use flink_k8s_client::workers_report::WorkersSource;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::flink_k8s_options::{self, ResourceManagerKind};
+use flink_k8s_core::labels;
+use jiff::Timestamp;
 
 use crate::connection::Connection;
 
@@ -44,6 +47,17 @@ impl<'a> Observation<'a> {
         if let Some(workers) = &self.workers {
             at = at.with_workers(workers);
         }
-        look(&self.connection.kube, &self.cluster_id, at).await
+        let mut facts = look(&self.connection.kube, &self.cluster_id, at).await;
+        let metadata = facts.deployment.as_ref().map(|deployment| &deployment.metadata);
+        let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+        if annotations.is_some_and(|annotations| annotations.contains_key(labels::TLS_SECRET)) {
+            let Connection {
+                kube, configuration, ..
+            } = self.connection;
+            let certificates = ClusterCertificates::of(kube, &self.cluster_id, configuration).await;
+            // Who may not read Secrets is told the rest.
+            facts.certificates = certificates.ok().flatten().map(|found| (found, Timestamp::now()));
+        }
+        facts
     }
 }

@@ -24,6 +24,8 @@ mod removal;
 mod resource_manager;
 #[path = "kubernetes_commands/secrets.rs"]
 mod secrets;
+#[path = "kubernetes_commands/tls.rs"]
+mod tls;
 #[path = "kubernetes_commands/watching.rs"]
 mod watching;
 

@@ -3,6 +3,7 @@
 //! [`look`] collects [`ClusterFacts`] from Kubernetes, from Flink's REST endpoint and from the resource manager;
 //! [`diagnose`] turns facts into a [`Diagnosis`] and is pure.
 
+mod certificates;
 mod exit_code;
 mod facts;
 mod job_manager;
@@ -120,6 +121,10 @@ pub enum Problem {
     NoLeader,
     /// The JobManager's pod is ready and its REST endpoint does not answer.
     RestSilent,
+    /// The JobManager's certificates are not those that clients and new pods are given.
+    CertificatesDiffer,
+    /// A certificate of the cluster has expired, or does so soon.
+    CertificateEnds,
     /// The resource manager cannot work as it should.
     ResourceManagerTrouble,
     /// TaskManagers are wanted and are not created.
@@ -146,9 +151,10 @@ pub enum ClusterHealth {
 }
 
 /// Turns facts into findings and puts the most likely cause first: what keeps the JobManager from running comes
-/// before what keeps TaskManagers, and that before jobs that wait for them.
+/// before what keeps TaskManagers, and that before jobs that wait for them. A certificate that has expired explains all of it.
 pub fn diagnose(facts: &ClusterFacts) -> Diagnosis {
-    let mut findings = job_manager::findings(facts);
+    let mut findings = certificates::findings(facts);
+    findings.extend(job_manager::findings(facts));
     findings.extend(task_managers::findings(facts));
     findings.extend(jobs::findings(facts));
     // Stable: within a severity the order above, which is that of cause and effect.

@@ -12,6 +12,7 @@ mod object_watch;
 mod objects;
 mod paged_list;
 mod permissions;
+mod pod_replacement;
 mod replacing;
 mod runner_token;
 mod shipped_files;

@@ -95,6 +95,17 @@ pub enum RestAccessError {
         /// The failure below.
         source: Box<CallError>,
     },
+    /// The certificates that the cluster was given are gone.
+    #[error(
+        "Secret {secret} does not exist any more, in which the certificates of cluster {cluster_id} were; its REST endpoint goes \
+         on with them, and no process can start anew"
+    )]
+    CertificatesGone {
+        /// The Secret.
+        secret: String,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
     /// There is no local port for a tunnel.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
@@ -104,7 +115,7 @@ impl RestAccessError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Option(_) | Self::Address { .. } => false,
+            Self::Option(_) | Self::Address { .. } | Self::CertificatesGone { .. } => false,
             Self::Client(error) => error.is_transient(),
             Self::Security(error) => error.is_transient(),
             Self::Certificates { source, .. } => source.is_transient(),
@@ -154,7 +165,10 @@ impl RestAccess {
     ) -> Result<Self, RestAccessError> {
         let certificates = certificates_of_cluster::find(kube, &namespace, cluster_id, configuration).await?;
         let (scheme, security) = match certificates {
-            Some(stores) => ("https", RestSecurity::of_cluster(configuration, &stores)?),
+            Some(found) => (
+                "https",
+                RestSecurity::of_cluster(configuration, &found.secret, &found.stores)?,
+            ),
             None => (
                 scheme(configuration)?,
                 RestSecurity::from_configuration(configuration)?,

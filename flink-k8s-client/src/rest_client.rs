@@ -180,7 +180,9 @@ impl Call {
             security,
         } = self;
         let answer = authorized(builder, &security)?.send().await;
-        let answer = answer.map_err(|source| RestError::from_transport(&method, &url, source))?;
+        let answer = answer.map_err(|source| {
+            RestError::from_transport(&method, &url, source).with_certificates_of(security.secret())
+        })?;
         decode(&method, &url, answer).await
     }
 }

@@ -51,6 +51,8 @@ struct Parts {
     tls: Option<ClientConfig>,
     credentials: Option<Credentials>,
     headers: HeaderMap,
+    /// The Secret that `tls` is made of, where that is the cluster's own.
+    secret: Option<String>,
 }
 
 /// What is sent along with every request.
@@ -161,13 +163,15 @@ impl RestSecurity {
             tls: tls_of(configuration)?,
             credentials: Credentials::from_configuration(configuration)?,
             headers: extra_headers::from_environment(),
+            secret: None,
         })))
     }
 
-    /// For a cluster that was given these stores, by their names in [`tls`]: trusts and shows what is in them. Credentials
-    /// are those of the configuration, and so are passwords of stores that somebody else wrote.
+    /// For a cluster that was given the stores in this Secret, by their names in [`tls`]: trusts and shows what is in them.
+    /// Credentials are those of the configuration, and so are passwords of stores that somebody else wrote.
     pub(crate) fn of_cluster(
         configuration: &FlinkConfiguration,
+        secret: &str,
         stores: &BTreeMap<String, ByteString>,
     ) -> Result<Self, RestSecurityError> {
         let read = |name: &'static str, option: &'static OptionalConfigOption<String>| {
@@ -192,6 +196,7 @@ impl RestSecurity {
             tls: Some(client_configuration(Some(trust), identity)?),
             credentials: Credentials::from_configuration(configuration)?,
             headers: extra_headers::from_environment(),
+            secret: Some(secret.to_owned()),
         })))
     }
 
@@ -213,7 +218,13 @@ impl RestSecurity {
             tls: Some(client_configuration(Some(trust), is_shown.then_some(identity))?),
             credentials: None,
             headers: HeaderMap::new(),
+            secret: None,
         })))
+    }
+
+    /// The Secret that certificates were taken from, where the cluster itself names it.
+    pub(crate) fn secret(&self) -> Option<&str> {
+        self.0.secret.as_deref()
     }
 
     /// The set-up of TLS, where it is not the system's.

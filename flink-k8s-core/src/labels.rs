@@ -32,6 +32,8 @@ pub const DRAWN: &str = "flink-k8s/drawn";
 /// Annotation of such a Secret, and of the pods of a JobManager that has it: which of the certificates that the cluster has had
 /// one after the other. The first ones have none.
 pub const CERTIFICATES: &str = "flink-k8s/certificates";
+/// Annotation of a Deployment whose pods are replaced all at once: how it replaces them otherwise.
+pub const STRATEGY_BEFORE: &str = "flink-k8s/strategy-before";
 
 /// Label of ConfigMaps with high-availability data; Flink up to 1.20 sets it.
 pub const CONFIG_MAP_TYPE: &str = "configmap-type";

@@ -127,8 +127,16 @@ pub(crate) fn annotation(
     Ok(name.map(|name| (labels::TLS_SECRET.to_owned(), name)))
 }
 
-/// The Secret with these stores, which were drawn for the cluster.
-pub(crate) fn object(cluster_id: &ClusterId, stores: &BTreeMap<String, Vec<u8>>) -> Secret {
+/// The Secret with these stores, which were drawn for the cluster. Nobody owns it yet.
+///
+/// ```
+/// # use flink_k8s_core::{cluster_id::{ClusterId, InvalidClusterId}, tls};
+/// let orders: ClusterId = "orders".parse()?;
+/// let secret = tls::object(&orders, &[(tls::REST_KEYSTORE.to_owned(), vec![1])].into());
+/// assert_eq!(secret.metadata.name, Some(orders.tls_secret_name()));
+/// # Ok::<(), InvalidClusterId>(())
+/// ```
+pub fn object(cluster_id: &ClusterId, stores: &BTreeMap<String, Vec<u8>>) -> Secret {
     let mut metadata = cluster_metadata(cluster_id.tls_secret_name(), cluster_id);
     metadata.annotations = Some([(labels::DRAWN.to_owned(), "true".to_owned())].into());
     let stores = stores.iter();

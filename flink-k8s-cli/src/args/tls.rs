@@ -14,9 +14,9 @@ pub(crate) enum TlsCommand {
     /// Draw new certificates for a cluster with `flink-k8s.tls: auto`, and replace all its pods
     #[command(
         after_help = "Flink reads certificates when a process starts, so all processes of the cluster end: with high availability its \
-jobs go on from their last checkpoints, without it they would be lost, and the command refuses that. Interrupted at any point, \
-the same command goes on. Commands reach the cluster all the while it answers: until its old JobManager is gone they trust \
-both certificates.
+jobs go on from their last checkpoints, without it they would be lost, and the command refuses that. Old JobManagers end before \
+new ones start, so for a while nobody answers. Interrupted at any point, the same command goes on. Until the old JobManager is \
+gone, commands trust both certificates. A Secret that somebody deleted is made anew.
 
 EXIT CODES: 0 the cluster has new certificates, 1 it cannot have any, or its jobs would be lost, 3 a failure outside, 130 \
 interrupted."

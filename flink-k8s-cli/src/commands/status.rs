@@ -39,8 +39,10 @@ pub(crate) async fn run(printer: &Printer, arguments: StatusArguments) -> anyhow
         upgrade::under_way(printer, &record);
     }
     connection.descriptor.retrieve(&cluster_id).await?;
-    tls::warn_of_end(printer, &connection, &cluster_id).await;
     let facts = Observation::open(&connection, cluster_id).await?.look().await;
+    if let Some((certificates, _)) = &facts.certificates {
+        tls::warn(printer, &facts.cluster_id, certificates);
+    }
     let diagnosis = diagnose(&facts);
     let now = Timestamp::now();
     match arguments.output {

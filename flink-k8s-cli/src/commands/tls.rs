@@ -5,7 +5,7 @@ use flink_k8s_client::certificates::{ClusterCertificates, Rotation, RotationErro
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::configuration::high_availability_options::HIGH_AVAILABILITY_TYPE;
 use flink_k8s_core::permissions::Permission;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{interrupted, permissions, upgrade};
@@ -14,9 +14,6 @@ use crate::args::tls::{TlsRotateArguments, TlsShowArguments};
 use crate::connection::Connection;
 use crate::outcome::Outcome;
 use crate::printer::{Printer, counted, table};
-
-/// So long before their end certificates are warned of.
-const WARNED_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Shows the certificates of a cluster.
 pub(crate) async fn show(printer: &Printer, arguments: TlsShowArguments) -> anyhow::Result<Outcome> {
@@ -57,24 +54,15 @@ async fn certificates(
     Ok(found.ok_or_else(|| RotationError::NoCertificates(cluster_id.clone()))?)
 }
 
-/// Warns of certificates of this cluster that end soon; who may not read Secrets is not told.
-pub(super) async fn warn_of_end(printer: &Printer, connection: &Connection, cluster_id: &ClusterId) {
-    if let Ok(found) = certificates(connection, cluster_id).await {
-        warn(printer, cluster_id, &found);
-    }
-}
-
-fn warn(printer: &Printer, cluster_id: &ClusterId, found: &ClusterCertificates) {
-    for certificate in found.ending(Timestamp::now(), WARNED_BEFORE) {
-        let advice = if found.is_drawn {
-            format!("`flink-k8s tls rotate {cluster_id}` gives the cluster new ones")
-        } else {
-            "whoever made the Secret renews it, and then all pods of the cluster have to be started anew"
-                .to_owned()
-        };
+/// Warns of certificates of this cluster that end soon.
+pub(super) fn warn(printer: &Printer, cluster_id: &ClusterId, found: &ClusterCertificates) {
+    for certificate in found.ending(Timestamp::now(), ClusterCertificates::WARNED_BEFORE) {
         printer.talk(format!(
-            "warning: the certificate in {} of Secret {} is valid until {}: {advice}",
-            certificate.store, found.secret, certificate.not_after
+            "warning: the certificate in {} of Secret {} is valid until {}: {}",
+            certificate.store,
+            found.secret,
+            certificate.not_after,
+            found.advice(cluster_id)
         ));
     }
 }

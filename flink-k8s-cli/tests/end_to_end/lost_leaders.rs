@@ -1,7 +1,6 @@
 //! Three JobManagers, of which the one that leads is lost in every way: the job goes on, and its workers with it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,15 +10,14 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::harness::{Machine, assert_same, count_words, finished, log_of, task_managers, written_counts};
+use super::harness::{Machine, assert_same, count_words, log_of, task_managers, written_counts};
 use super::job_managers::{JobManagerPod, acting, job_managers, leading, leading_processes};
 use super::processes;
-use super::running_job::{self, CLUSTER, parallelism_of, until_checkpoint_is_kept};
+use super::running_job::{self, CLUSTER, SlowWordCount, parallelism_of, until_checkpoint_is_kept};
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
 /// With the delay for each, more than any test takes; without, a moment.
 const LINES: usize = 20_000;
-const DELAY_MILLIS: &str = "50";
 const WATCHED_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const ENTRYPOINT: &str = "flink-k8s-session";
 const JVM: &str = "KubernetesSessionClusterEntrypoint";
@@ -157,21 +155,8 @@ async fn a_job_outlives_its_leader_however_that_is_lost_and_no_worker_is_made_tw
     );
     let began = Instant::now();
     machine.start_session(&[&OPTIONS[..], &[&storage]].concat());
-    let [input, output, slow] = ["input.txt", "output", "slow"].map(|name| machine.scratch().join(name));
-    fs::write(&input, LINE.repeat(LINES)).unwrap();
-    fs::write(&slow, "").unwrap();
     let ever_made = EverMade::watch(&client);
-    let arguments = [
-        "--input",
-        input.to_str().unwrap(),
-        "--output",
-        output.to_str().unwrap(),
-        "--delay-per-line-millis",
-        DELAY_MILLIS,
-        "--slow-while-exists",
-        slow.to_str().unwrap(),
-    ];
-    finished(machine.run_job(&["--detached"], &arguments));
+    let word_count = SlowWordCount::submit(&machine, &LINE.repeat(LINES));
     let job = machine
         .eventually("the job runs with all its tasks", async || {
             let job = running_job::all(&machine)[0]["job-id"].as_str()?.to_owned();
@@ -233,9 +218,12 @@ async fn a_job_outlives_its_leader_however_that_is_lost_and_no_worker_is_made_tw
     }
 
     until_ready(&machine, &client, 3).await;
-    fs::remove_file(&slow).unwrap();
+    word_count.hurry();
     machine.must(&["job", "wait", &job, CLUSTER]);
-    assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
+    assert_same(
+        &count_words(&LINE.repeat(LINES)),
+        &written_counts(&word_count.output),
+    );
     assert_eq!(
         ever_made.names(),
         workers.into_keys().collect(),

@@ -1,15 +1,18 @@
 //! What the commands tell of the one job of a cluster.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use serde_json::Value;
 
-use super::harness::Machine;
+use super::harness::{Machine, finished};
 
 pub(crate) const CLUSTER: &str = "-Dkubernetes.cluster-id=e2e";
+/// With many lines, more than any test takes.
+const SLOW_LINE_MILLIS: &str = "50";
 
 /// Submits a word count that this test follows by its id alone: the command that submitted it is ended, and the
 /// job is not.
@@ -36,6 +39,40 @@ pub(crate) async fn start_word_count(
     run.kill().unwrap();
     run.wait().unwrap();
     job
+}
+
+/// A word count that takes its time until it is told to hurry.
+pub(crate) struct SlowWordCount {
+    /// Where it writes.
+    pub(crate) output: PathBuf,
+    slow: PathBuf,
+}
+
+impl SlowWordCount {
+    /// Submits one of this text, with more than any test has for each line, and leaves it to itself.
+    pub(crate) fn submit(machine: &Machine, text: &str) -> Self {
+        let [input, output, slow] =
+            ["slow-input.txt", "slow-output", "slow"].map(|name| machine.scratch().join(name));
+        fs::write(&input, text).unwrap();
+        fs::write(&slow, "").unwrap();
+        let arguments = [
+            "--input",
+            input.to_str().unwrap(),
+            "--output",
+            output.to_str().unwrap(),
+            "--delay-per-line-millis",
+            SLOW_LINE_MILLIS,
+            "--slow-while-exists",
+            slow.to_str().unwrap(),
+        ];
+        finished(machine.run_job(&["--detached"], &arguments));
+        Self { output, slow }
+    }
+
+    /// Lets it end at once.
+    pub(crate) fn hurry(&self) {
+        fs::remove_file(&self.slow).unwrap();
+    }
 }
 
 /// Until a checkpoint is kept from which the next JobManager goes on with the job.

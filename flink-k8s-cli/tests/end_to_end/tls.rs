@@ -12,8 +12,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 
 use super::applications::{image_with_the_jar, texts};
 use super::harness::{Machine, assert_same, count_words, written_counts};
+use super::running_job::{self, CLUSTER, SlowWordCount, until_checkpoint_is_kept};
 
 const TEXT: &str = "the rain in spain stays mainly in the plain\n";
+/// With the delay for each, more than any test takes; without, a moment.
+const LINES: usize = 20_000;
 const PASSWORD: &str = "changeit";
 /// Where the pods have the stores.
 const MOUNTED: &str = "/opt/flink/certificates";
@@ -280,11 +283,19 @@ async fn an_application_with_given_certificates_is_followed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
+async fn a_session_is_given_certificates_and_new_ones_while_its_job_goes_on() {
     let Some(machine) = Machine::start() else { return };
     let kube = machine.client().await;
+    let storage = format!(
+        "-Dhigh-availability.storageDir=file://{}",
+        machine.scratch().join("ha").display()
+    );
     let auto = [
         "-Dflink-k8s.tls=auto",
+        "-Dsecurity.ssl.rest.authentication-enabled=true",
+        "-Dhigh-availability.type=kubernetes",
+        "-Dkubernetes.jobmanager.replicas=2",
+        &storage,
         "-Ds3.secret-key=planted-secret",
         "-Dcontainerized.master.env.FLINK_K8S_LOG=trace",
         "-Dcontainerized.taskmanager.env.FLINK_K8S_LOG=trace",
@@ -303,7 +314,7 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
     let pods: Api<Pod> = Api::default_namespaced(kube.clone());
     let of_cluster = ListParams::default().labels("app=e2e");
     let before = pods.list(&of_cluster).await.unwrap().items;
-    assert_eq!(before.len(), 3, "a JobManager and two TaskManagers");
+    assert_eq!(before.len(), 4, "two JobManagers and two TaskManagers");
     for pod in &before {
         let name = pod.metadata.name.as_deref().unwrap();
         let log = pods.logs(name, &LogParams::default()).await.unwrap();
@@ -320,7 +331,7 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
                 volumes.iter().any(|volume| volume.name == "e2e-tls-volume"),
                 "{volumes:?}"
             );
-            pod.metadata.name.unwrap()
+            pod.metadata.uid.unwrap()
         })
         .collect();
 
@@ -333,6 +344,17 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
         .await
         .unwrap_err();
     assert!(matches!(plain, RestError::TlsRequired { .. }), "{plain}");
+
+    let word_count = SlowWordCount::submit(&machine, &TEXT.repeat(LINES));
+    let job = machine
+        .eventually("the job runs", async || {
+            running_job::runs(&machine)?;
+            running_job::all(&machine)[0]["job-id"]
+                .as_str()
+                .map(str::to_owned)
+        })
+        .await;
+    until_checkpoint_is_kept(&machine, &kube, &job).await;
 
     let rotate = ["tls", "rotate", "e2e"];
     let impatient = machine.flink_k8s(&[&rotate[..], &["--timeout", "0s"]].concat());
@@ -351,10 +373,15 @@ async fn a_session_is_given_certificates_and_speaks_nothing_but_tls() {
         shown.contains("\"CN=flink REST\"") && shown.contains("e2e-tls"),
         "{shown}"
     );
-    machine.count_words_of(&TEXT.repeat(40), &[], "output-after");
+    word_count.hurry();
+    machine.must(&["job", "wait", &job, CLUSTER]);
+    assert_same(
+        &count_words(&TEXT.repeat(LINES)),
+        &written_counts(&word_count.output),
+    );
     for pod in pods.list(&of_cluster).await.unwrap() {
-        let name = pod.metadata.name.unwrap();
-        assert!(!before.contains(&name), "{name} has the certificates of before");
+        let (name, uid) = (pod.metadata.name.unwrap(), pod.metadata.uid.unwrap());
+        assert!(!before.contains(&uid), "{name} has the certificates of before");
     }
 
     machine.must(&["session", "stop", "e2e"]);

@@ -2,17 +2,19 @@
 //!
 //! All of a cluster's processes have to trust each other, and Flink reads certificates once. So the order is: the Secret is
 //! replaced, and says beside the new certificates whom clients trusted before; its number goes into the Deployment's pod
-//! template, so that Kubernetes replaces the JobManagers; the pods that are older than those are deleted; and the old
-//! certificate goes from the Secret. How far that has come is in the objects: the same once more goes on from there.
+//! template, so that Kubernetes replaces the JobManagers, all at once: one of each kind would wait for the other, of whom it
+//! hears nothing; the pods that are older than those are deleted; and the old certificate goes from the Secret. How far that has
+//! come is in the objects: the same once more goes on from there. A Secret that somebody deleted is made anew on the way.
 
 use std::error::Error;
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{
-    AnnotateError, DeleteError, FlinkObject, KubeClient as _, ObjectKind, ReadError, ReplaceObjectError, Uid,
-    Version,
+    AccompanyingObject, AnnotateError, CreateObjectError, DeleteError, FlinkObject, KubeClient as _,
+    ObjectKind, ReadError, ReplaceObjectError, Version,
 };
+use flink_k8s_core::task_manager::owner_reference;
 use flink_k8s_core::{labels, tls};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -42,6 +44,9 @@ pub enum RotationError {
          are started anew then"
     )]
     NotDrawn(String),
+    /// The Secret is gone, and somebody else has to bring it back.
+    #[error("Secret {0} with the certificates of the cluster does not exist any more")]
+    SecretGone(String),
     /// Certificates cannot be drawn.
     #[error(transparent)]
     Draw(#[from] CertificatesError),
@@ -51,6 +56,9 @@ pub enum RotationError {
     /// The Secret could not be replaced.
     #[error(transparent)]
     Replace(#[from] ReplaceObjectError),
+    /// The Secret could not be made anew.
+    #[error(transparent)]
+    Create(#[from] CreateObjectError),
     /// The Deployment could not be told.
     #[error(transparent)]
     Annotate(#[from] AnnotateError),
@@ -73,10 +81,11 @@ impl RotationError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoCluster(_) | Self::NoCertificates(_) | Self::NotDrawn(_) => false,
+            Self::NoCluster(_) | Self::NoCertificates(_) | Self::NotDrawn(_) | Self::SecretGone(_) => false,
             Self::Draw(error) => error.is_transient(),
             Self::Read(error) => error.is_transient(),
             Self::Replace(error) => error.is_transient(),
+            Self::Create(error) => error.is_transient(),
             Self::Annotate(error) => error.is_transient(),
             Self::Delete(error) => error.is_transient(),
             Self::NotReplaced { .. } => true,
@@ -89,6 +98,7 @@ pub struct Rotation<'a> {
     kube: &'a KubeRsClient,
     cluster_id: ClusterId,
     deployment: Deployment,
+    /// As it was read; without a uid, it has to be made.
     secret: Secret,
 }
 
@@ -108,12 +118,16 @@ impl<'a> Rotation<'a> {
         let annotations = deployment.metadata.annotations.as_ref();
         let name = annotations.and_then(|annotations| annotations.get(labels::TLS_SECRET));
         let name = name.ok_or_else(|| RotationError::NoCertificates(cluster_id.clone()))?;
-        let secret = kube.find_secret(name).await?;
         let is_drawn =
             |secret: &Secret| annotation(secret.metadata.annotations.as_ref(), labels::DRAWN).is_some();
-        let secret = secret.filter(is_drawn);
+        let secret = match kube.find_secret(name).await? {
+            Some(secret) if is_drawn(&secret) => secret,
+            Some(_) => return Err(RotationError::NotDrawn(name.clone())),
+            None if *name == cluster_id.tls_secret_name() => missing_secret(cluster_id, &deployment),
+            None => return Err(RotationError::SecretGone(name.clone())),
+        };
         Ok(Self {
-            secret: secret.ok_or_else(|| RotationError::NotDrawn(name.clone()))?,
+            secret,
             kube,
             cluster_id: cluster_id.clone(),
             deployment,
@@ -122,6 +136,9 @@ impl<'a> Rotation<'a> {
 
     /// Whether one has begun and not ended.
     pub fn is_under_way(&self) -> bool {
+        if self.is_secret_missing() {
+            return false;
+        }
         let template = self
             .deployment
             .spec
@@ -129,8 +146,17 @@ impl<'a> Rotation<'a> {
             .and_then(|spec| spec.template.metadata.as_ref());
         let told =
             template.and_then(|metadata| annotation(metadata.annotations.as_ref(), labels::CERTIFICATES));
+        // A Secret that was drawn by a start has no number, also when it took the place of one that had.
+        let is_told = told.map_or("", String::as_str) == self.number().map_or("", String::as_str);
         let data = self.secret.data.as_ref();
-        told != self.number() || data.is_some_and(|data| data.contains_key(tls::REST_TRUSTSTORE_BEFORE))
+        let annotations = self.deployment.metadata.annotations.as_ref();
+        !is_told
+            || annotation(annotations, labels::STRATEGY_BEFORE).is_some()
+            || data.is_some_and(|data| data.contains_key(tls::REST_TRUSTSTORE_BEFORE))
+    }
+
+    fn is_secret_missing(&self) -> bool {
+        self.secret.metadata.uid.is_none()
     }
 
     /// Gives the cluster new certificates, or goes on with one that has begun, and replaces all its pods. Returns when those with
@@ -148,17 +174,19 @@ impl<'a> Rotation<'a> {
             self.draw().await?;
         }
         let number = self.number().cloned().unwrap_or_default();
-        let uid = Uid::new(self.deployment.metadata.uid.clone().unwrap_or_default());
         let told = [(labels::CERTIFICATES.to_owned(), number.clone())].into();
         let is_there = self
             .kube
-            .annotate_pod_template(&self.cluster_id, &uid, &told)
+            .recreate_pods(&self.cluster_id, &self.deployment, &told)
             .await?;
         if !is_there {
             return Err(RotationError::NoCluster(self.cluster_id));
         }
         let since = self.replaced(&number, within).await?;
         self.delete_older(since).await?;
+        if let Some(deployment) = self.kube.find_deployment(&self.cluster_id).await? {
+            self.kube.restore_strategy(&deployment).await?;
+        }
         self.forget_before().await
     }
 
@@ -180,7 +208,12 @@ impl<'a> Rotation<'a> {
             labels::CERTIFICATES.to_owned(),
             format!("{:016x}", rand::random::<u64>()),
         );
-        self.secret = self.kube.replace_secret(&self.secret).await?;
+        if self.is_secret_missing() {
+            let secret = AccompanyingObject::Secret(Box::new(self.secret.clone()));
+            self.kube.create_accompanying_object(&secret).await?;
+        } else {
+            self.secret = self.kube.replace_secret(&self.secret).await?;
+        }
         tracing::info!(cluster_id = %self.cluster_id, "drew new certificates");
         Ok(())
     }
@@ -251,6 +284,13 @@ impl<'a> Rotation<'a> {
         }
         Ok(())
     }
+}
+
+/// The Secret of a cluster that has lost it, with nothing in it.
+fn missing_secret(cluster_id: &ClusterId, deployment: &Deployment) -> Secret {
+    let mut secret = tls::object(cluster_id, &std::collections::BTreeMap::new());
+    secret.metadata.owner_references = owner_reference(deployment).map(|owner| vec![owner]);
+    secret
 }
 
 fn annotation<'a>(

@@ -58,7 +58,8 @@ impl ClusterCertificates {
     ///
     /// # Errors
     ///
-    /// [`RotationError::Read`] when Kubernetes cannot be asked, [`RotationError::NoCluster`] when there is no such cluster.
+    /// [`RotationError::Read`] when Kubernetes cannot be asked, [`RotationError::NoCluster`] when there is no such cluster,
+    /// [`RotationError::SecretGone`] when it has lost them.
     ///
     /// # Cancel safety
     ///
@@ -74,7 +75,8 @@ impl ClusterCertificates {
         let Some(name) = annotations.remove(labels::TLS_SECRET) else {
             return Ok(None);
         };
-        let secret = kube.find_secret(&name).await?.unwrap_or_default();
+        let secret = kube.find_secret(&name).await?;
+        let secret = secret.ok_or_else(|| RotationError::SecretGone(name.clone()))?;
         let data = secret.data.unwrap_or_default();
         let annotations = secret.metadata.annotations.unwrap_or_default();
         let mut certificates = Vec::new();
@@ -87,6 +89,19 @@ impl ClusterCertificates {
             is_drawn: annotations.contains_key(labels::DRAWN),
             certificates,
         }))
+    }
+
+    /// So long before their end they are spoken of.
+    pub const WARNED_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+    /// What to do about certificates of this cluster that end.
+    pub fn advice(&self, cluster_id: &ClusterId) -> String {
+        if self.is_drawn {
+            format!("`flink-k8s tls rotate {cluster_id}` gives the cluster new ones")
+        } else {
+            "whoever made the Secret renews it, and then all pods of the cluster have to be started anew"
+                .to_owned()
+        }
     }
 
     /// Those that are not valid any more so long after this time.

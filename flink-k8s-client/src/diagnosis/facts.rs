@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, ObjectReference, Pod};
 
+use crate::certificates::ClusterCertificates;
 use crate::rest_client::{ClusterOverview, JobSummary};
 use crate::workers_report::WorkersReport;
 
@@ -38,6 +39,8 @@ pub struct ClusterFacts {
     pub rest: RestFacts,
     /// What the resource manager says.
     pub workers: Option<WorkersReport>,
+    /// The certificates that `flink-k8s.tls` gave it, and when they were looked at.
+    pub certificates: Option<(ClusterCertificates, Timestamp)>,
 }
 
 /// What Flink's REST endpoint says.
@@ -56,6 +59,13 @@ pub enum RestFacts {
     /// It answers that nobody leads.
     NoLeader {
         /// Its words.
+        message: String,
+    },
+    /// It has other certificates than the Secret that clients take them from.
+    OtherCertificates {
+        /// The Secret.
+        secret: String,
+        /// What happened.
         message: String,
     },
     /// It did not answer as it should.
@@ -79,6 +89,7 @@ impl ClusterFacts {
             logs: BTreeMap::new(),
             rest: RestFacts::NotAsked,
             workers: None,
+            certificates: None,
         }
     }
 

@@ -129,6 +129,22 @@ fn of_rest(facts: &ClusterFacts, pod: &str) -> Option<Finding> {
                     ),
             )
         }
+        RestFacts::OtherCertificates { secret, message } => {
+            let reason = format!(
+                "pod {pod} has other certificates than Secret {secret}, so that neither commands nor new pods can talk to it"
+            );
+            let advice = format!(
+                "the Secret was replaced, or deleted and made anew, while the JobManager ran: `flink-k8s tls rotate {}` gives all \
+                 processes new ones, with --lose-jobs where there is no high availability; if the Secret is not drawn by \
+                 flink-k8s, start all pods of the cluster anew",
+                facts.cluster_id
+            );
+            Some(
+                Finding::new(Severity::Stuck, Problem::CertificatesDiffer, object, reason)
+                    .with_evidence([message.clone()])
+                    .with_advice(advice),
+            )
+        }
         RestFacts::Silent { message } => {
             let reason = format!("pod {pod} runs, but its REST endpoint does not answer");
             Some(

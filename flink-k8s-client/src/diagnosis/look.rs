@@ -132,6 +132,10 @@ impl RestFacts {
         let message = chain(error);
         match error {
             RestError::Refused { .. } if error.is_transient() => Self::NoLeader { message },
+            RestError::OtherCertificates { secret, .. } => Self::OtherCertificates {
+                secret: secret.clone(),
+                message,
+            },
             _ => Self::Silent { message },
         }
     }

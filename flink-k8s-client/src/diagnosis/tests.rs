@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::certificates::{ClusterCertificates, StoredCertificate};
 use crate::rest_client::{ClusterOverview, JobSummary};
 use crate::workers_report::{DepartureReport, WorkerReport, WorkerState, WorkersReport};
 
@@ -290,6 +291,15 @@ fn a_jobmanager_that_is_ready_and_does_not_answer_is_told_from_one_without_a_lea
     Trouble RestSilent: pod orders-7d9f8-x2x4z runs, but its REST endpoint does not answer
       connection refused
     ");
+    facts.rest = RestFacts::OtherCertificates {
+        secret: "orders-tls".to_owned(),
+        message: "its certificate is not trusted".to_owned(),
+    };
+    insta::assert_snapshot!(cause(&facts), @r"
+    Stuck CertificatesDiffer: pod orders-7d9f8-x2x4z has other certificates than Secret orders-tls, so that neither commands nor new pods can talk to it
+      its certificate is not trusted
+      what to do: the Secret was replaced, or deleted and made anew, while the JobManager ran: `flink-k8s tls rotate orders` gives all processes new ones, with --lose-jobs where there is no high availability; if the Secret is not drawn by flink-k8s, start all pods of the cluster anew
+    ");
     facts.rest = RestFacts::NoLeader {
         message: "Service temporarily unavailable due to an ongoing leader election.".to_owned(),
     };
@@ -553,4 +563,39 @@ async fn the_newest_pod_that_is_not_going_is_explained_and_its_previous_run_read
         one
         two
     ");
+}
+
+#[test]
+fn certificates_are_spoken_of_before_they_end_and_are_a_cause_afterwards() {
+    let mut facts = well();
+    let certificates = ClusterCertificates {
+        secret: "orders-tls".to_owned(),
+        is_drawn: true,
+        certificates: vec![StoredCertificate {
+            store: "rest.p12",
+            subject: "CN=flink REST".to_owned(),
+            not_after: "2036-11-22T00:00:00Z".parse().unwrap(),
+        }],
+    };
+    let mut at = |now: &str| {
+        facts.certificates = Some((certificates.clone(), now.parse().unwrap()));
+        diagnose(&facts)
+    };
+    assert_eq!(at("2036-10-01T00:00:00Z").findings, []);
+    let soon = at("2036-11-21T00:00:00Z");
+    assert_eq!(soon.health(), ClusterHealth::Healthy);
+    insta::assert_snapshot!(soon, @r"
+    nothing is wrong
+    also: the certificate CN=flink REST in rest.p12 of Secret orders-tls expires soon: it is valid until 2036-11-22T00:00:00Z
+      what to do: `flink-k8s tls rotate orders` gives the cluster new ones
+    ");
+    let over = at("2036-11-22T00:00:00Z");
+    assert_eq!(over.health(), ClusterHealth::Troubled);
+    assert!(
+        over.cause()
+            .unwrap()
+            .reason
+            .ends_with(" has expired: it was valid until 2036-11-22T00:00:00Z"),
+        "{over}"
+    );
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{AnnotateError, ObjectKind, PodClaim, Uid};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use serde::de::DeserializeOwned;
@@ -31,33 +29,8 @@ impl KubeRsClient {
         self.patched::<K>(kind, name, uid, patch).await
     }
 
-    /// Writes annotations into the pod template of a cluster's Deployment, so that Kubernetes replaces its pods if they differ;
-    /// says whether there is a Deployment with this uid.
-    ///
-    /// # Errors
-    ///
-    /// See [`AnnotateError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, they may be written. Calling again is harmless.
-    pub async fn annotate_pod_template(
-        &self,
-        cluster_id: &ClusterId,
-        uid: &Uid,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<bool, AnnotateError> {
-        let patch = json!({
-            "metadata": {"uid": uid.as_str()},
-            "spec": {"template": {"metadata": {"annotations": annotations}}},
-        });
-        let name = cluster_id.deployment_name();
-        self.patched::<Deployment>(ObjectKind::Deployment, name, uid, patch)
-            .await
-    }
-
     /// Patches the object, and says whether there is one of this uid, which the patch has to name.
-    async fn patched<K>(
+    pub(super) async fn patched<K>(
         &self,
         kind: ObjectKind,
         name: &str,

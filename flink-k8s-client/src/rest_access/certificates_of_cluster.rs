@@ -19,13 +19,21 @@ use crate::kube_rs::{CallError, KubeRsClient};
 /// How long the Deployment may take to say whether there are any.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// The stores; `None` if there are none, or if the user says whom to trust.
+/// The certificates of a cluster.
+pub(super) struct Certificates {
+    /// The Secret that they are in.
+    pub(super) secret: String,
+    /// Its stores.
+    pub(super) stores: BTreeMap<String, ByteString>,
+}
+
+/// The certificates; `None` if there are none, or if the user says whom to trust.
 pub(super) async fn find(
     kube: &KubeRsClient,
     namespace: &Namespace,
     cluster_id: &ClusterId,
     configuration: &FlinkConfiguration,
-) -> Result<Option<BTreeMap<String, ByteString>>, RestAccessError> {
+) -> Result<Option<Certificates>, RestAccessError> {
     let is_given = configuration.is_configured(&rest_client_options::CA_FILE)
         || configuration.is_configured(&rest_client_options::CERTIFICATE_FINGERPRINT)
         || configuration.is_configured(&rest_client_options::TRUSTSTORE);
@@ -34,7 +42,7 @@ pub(super) async fn find(
     }
     let deployments: Api<Deployment> = Api::namespaced(kube.client(), namespace.as_str());
     let deployment = deployments.get_metadata(cluster_id.deployment_name());
-    let annotations = match time::timeout(LOOK_LIMIT, deployment).await {
+    let mut annotations = match time::timeout(LOOK_LIMIT, deployment).await {
         Ok(Ok(deployment)) => deployment.metadata.annotations.unwrap_or_default(),
         // Who cannot look will hear from REST itself that it speaks TLS.
         failed => {
@@ -42,17 +50,23 @@ pub(super) async fn find(
             return Ok(None);
         }
     };
-    let Some(name) = annotations.get(labels::TLS_SECRET) else {
+    let Some(secret) = annotations.remove(labels::TLS_SECRET) else {
         return Ok(None);
     };
     let secrets: Api<Secret> = Api::namespaced(kube.client(), namespace.as_str());
-    let secret = secrets
-        .get(name)
-        .await
-        .map_err(|source| RestAccessError::Certificates {
-            secret: name.clone(),
+    match secrets.get_opt(&secret).await {
+        Ok(Some(found)) => Ok(Some(Certificates {
+            secret,
+            stores: found.data.unwrap_or_default(),
+        })),
+        Ok(None) => Err(RestAccessError::CertificatesGone {
+            secret,
+            cluster_id: cluster_id.clone(),
+        }),
+        Err(source) => Err(RestAccessError::Certificates {
+            secret,
             namespace: namespace.clone(),
             source: Box::new(CallError::from_kube(source)),
-        })?;
-    Ok(Some(secret.data.unwrap_or_default()))
+        }),
+    }
 }

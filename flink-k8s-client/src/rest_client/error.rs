@@ -48,6 +48,21 @@ pub enum RestError {
         /// The failure below.
         source: reqwest::Error,
     },
+    /// The endpoint has other certificates than the Secret that the cluster names had when it was read.
+    #[error(
+        "the JobManager at {url} has other certificates than Secret {secret}, from which clients take them: one of the two was \
+         replaced without the other"
+    )]
+    OtherCertificates {
+        /// The URL of the request.
+        url: Box<Url>,
+        /// The Secret.
+        secret: String,
+        /// What is wrong.
+        problem: TlsProblem,
+        /// The failure below.
+        source: reqwest::Error,
+    },
     /// The endpoint sends plain requests away to its address with TLS.
     #[error(
         "{url} speaks TLS only: set {}=true, or give it as https://...", common_options::REST_SSL_ENABLED.key
@@ -144,6 +159,7 @@ impl RestError {
             Self::Client { .. }
             | Self::Credentials { .. }
             | Self::Tls { .. }
+            | Self::OtherCertificates { .. }
             | Self::TlsRequired { .. }
             | Self::NotAllowed { .. }
             | Self::Malformed { .. } => false,
@@ -194,6 +210,26 @@ impl RestError {
             Self::Client { source }
         } else {
             Self::Interrupted { method, url, source }
+        }
+    }
+
+    /// The same, told by whoever used the certificates of this Secret.
+    pub(crate) fn with_certificates_of(self, secret: Option<&str>) -> Self {
+        match (self, secret) {
+            (
+                Self::Tls {
+                    url,
+                    problem: problem @ (TlsProblem::NotTrusted | TlsProblem::CertificateRefused),
+                    source,
+                },
+                Some(secret),
+            ) => Self::OtherCertificates {
+                url,
+                secret: secret.to_owned(),
+                problem,
+                source,
+            },
+            (other, _) => other,
         }
     }
 

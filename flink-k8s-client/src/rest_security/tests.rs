@@ -378,3 +378,30 @@ fn what_is_incomplete_or_unreadable_is_told_and_nothing_secret_is_shown() {
     ];
     insta::assert_snapshot!(refusal(&both), @"options flink-k8s.rest.auth.bearer-token-file and flink-k8s.rest.auth.basic-auth-file exclude each other");
 }
+
+#[tokio::test]
+async fn an_endpoint_with_other_certificates_than_the_secret_that_the_cluster_names_is_told_of() {
+    let none = FlinkConfiguration::new();
+    let stores = |configuration: &FlinkConfiguration| -> BTreeMap<String, ByteString> {
+        let drawn = crate::certificates::draw(configuration).unwrap();
+        drawn
+            .into_iter()
+            .map(|(name, store)| (name, ByteString(store)))
+            .collect()
+    };
+    let (served, found) = (stores(&none), stores(&none));
+    let password = tls::STORE_PASSWORD;
+    let store = KeyStore::read(&served[tls::REST_KEYSTORE].0, password, password).unwrap();
+    let address = flink(Some(server_of(store.identity.unwrap(), None)), None).await;
+    let ask = async |stores: &BTreeMap<String, ByteString>| {
+        let security = RestSecurity::of_cluster(&none, "orders-tls", stores).unwrap();
+        let url = format!("https://localhost:{}", address.port());
+        let rest = RestClient::with_security(url.parse().unwrap(), security).unwrap();
+        rest.configuration().await
+    };
+    assert_eq!(ask(&served).await.unwrap().flink_version, "2.1.3");
+    let error = ask(&found).await.unwrap_err();
+    assert!(!error.is_transient(), "{error:?}");
+    let said = error.to_string().replace(&format!(":{}", address.port()), "");
+    insta::assert_snapshot!(said, @"the JobManager at https://localhost/v1/config has other certificates than Secret orders-tls, from which clients take them: one of the two was replaced without the other");
+}
