@@ -11,7 +11,7 @@ use flink_k8s_client::upgrade::UpgradeError;
 use flink_k8s_core::cluster_descriptor::{DeployError, KillError, RetrieveError};
 use flink_k8s_core::cluster_id::InvalidClusterId;
 use flink_k8s_core::configuration::InvalidOptionValue;
-use flink_k8s_core::kube_client::{AnnotateError, CreateObjectError, DeleteError, ReadError};
+use flink_k8s_core::kube_client::{AnnotateError, CreateObjectError, DeleteError, ObjectKind, ReadError};
 use flink_k8s_core::parameters::InvalidSpecification;
 use flink_k8s_core::permissions::RefusedRight;
 use flink_k8s_core::upgrade::Phase;
@@ -143,6 +143,9 @@ fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
                 _ => None,
             };
         }
+        if let Some(CreateObjectError::UnknownKind { object }) = cause.downcast_ref() {
+            return hint_for_unknown(object.kind);
+        }
         if matches!(cause.downcast_ref(), Some(ConnectError::NothingConfigured { .. })) {
             return None; // it says so itself
         }
@@ -164,6 +167,26 @@ fn known_hint_for(error: &anyhow::Error) -> Option<&'static str> {
         }
         is_forbidden(cause).then_some("ask whoever runs this Kubernetes for a Role that allows it")
     })
+}
+
+/// What brings a kind, and which option asks for it.
+fn hint_for_unknown(kind: ObjectKind) -> Option<&'static str> {
+    match kind {
+        ObjectKind::HttpRoute => Some(
+            "install the Gateway API and a controller of it, or leave out flink-k8s.gateway.parent-refs; \
+             `kubectl api-resources --api-group=gateway.networking.k8s.io` shows what there is",
+        ),
+        ObjectKind::CoschedulingPodGroup => Some(
+            "install the scheduler plugins of Kubernetes with their PodGroup, or leave out \
+             flink-k8s.taskmanager.gang-scheduling.type; `kubectl api-resources --api-group=scheduling.x-k8s.io` shows \
+             what there is",
+        ),
+        ObjectKind::VolcanoPodGroup => Some(
+            "install Volcano, or leave out flink-k8s.taskmanager.gang-scheduling.type; \
+             `kubectl api-resources --api-group=scheduling.volcano.sh` shows what there is",
+        ),
+        _ => None,
+    }
 }
 
 fn is_forbidden(cause: &(dyn Error + 'static)) -> bool {
@@ -224,4 +247,45 @@ fn is_outside_of_upgrade(error: &UpgradeError) -> bool {
             | UpgradeError::NotGone { .. }
             | UpgradeError::Upload(UploadError::Rest { .. } | UploadError::Stalled { .. })
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use flink_k8s_core::kube_client::ObjectReference;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_that_is_not_installed_comes_with_what_brings_it_and_the_option_that_asks_for_it() {
+        for (kind, what, option) in [
+            (
+                ObjectKind::HttpRoute,
+                "the Gateway API",
+                "flink-k8s.gateway.parent-refs",
+            ),
+            (
+                ObjectKind::CoschedulingPodGroup,
+                "the scheduler plugins",
+                "flink-k8s.taskmanager.gang-scheduling.type",
+            ),
+            (
+                ObjectKind::VolcanoPodGroup,
+                "Volcano",
+                "flink-k8s.taskmanager.gang-scheduling.type",
+            ),
+        ] {
+            let object = ObjectReference {
+                kind,
+                namespace: "team-a".parse().unwrap(),
+                name: "orders".to_owned(),
+            };
+            let error =
+                anyhow::Error::new(CreateObjectError::UnknownKind { object }).context("cannot deploy");
+            let hint = hint_for(&error).unwrap();
+            assert!(hint.contains(what) && hint.contains(option), "{hint}");
+            let group = kind.api_version().split('/').next().unwrap();
+            assert!(hint.contains(&format!("--api-group={group}")), "{hint}");
+            assert_eq!(outcome_of(&error), Outcome::UserError);
+        }
+    }
 }

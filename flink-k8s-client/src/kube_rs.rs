@@ -276,31 +276,17 @@ impl KubeClient for KubeRsClient {
     }
 
     async fn create_accompanying_object(&self, object: &AccompanyingObject) -> Result<(), CreateObjectError> {
+        let kind = object.kind();
         match object {
-            AccompanyingObject::Service(service) => {
-                self.create_owned(ObjectKind::Service, service.as_ref()).await
-            }
-            AccompanyingObject::ConfigMap(config_map) => {
-                self.create_owned(ObjectKind::ConfigMap, config_map.as_ref())
-                    .await
-            }
-            AccompanyingObject::Secret(secret) => {
-                self.create_owned(ObjectKind::Secret, secret.as_ref()).await
-            }
-            AccompanyingObject::Ingress(ingress) => {
-                self.create_owned(ObjectKind::Ingress, ingress.as_ref()).await
-            }
-            AccompanyingObject::HttpRoute(route) => {
-                self.create_owned(ObjectKind::HttpRoute, route.as_ref()).await
-            }
-            AccompanyingObject::NetworkPolicy(policy) => {
-                self.create_owned(ObjectKind::NetworkPolicy, policy.as_ref())
-                    .await
-            }
-            AccompanyingObject::PodDisruptionBudget(budget) => {
-                self.create_owned(ObjectKind::PodDisruptionBudget, budget.as_ref())
-                    .await
-            }
+            AccompanyingObject::Service(service) => self.create_owned(kind, service.as_ref()).await,
+            AccompanyingObject::ConfigMap(config_map) => self.create_owned(kind, config_map.as_ref()).await,
+            AccompanyingObject::Secret(secret) => self.create_owned(kind, secret.as_ref()).await,
+            AccompanyingObject::Ingress(ingress) => self.create_owned(kind, ingress.as_ref()).await,
+            AccompanyingObject::HttpRoute(route) => self.create_owned(kind, route.as_ref()).await,
+            AccompanyingObject::NetworkPolicy(policy) => self.create_owned(kind, policy.as_ref()).await,
+            AccompanyingObject::PodDisruptionBudget(budget) => self.create_owned(kind, budget.as_ref()).await,
+            AccompanyingObject::CoschedulingPodGroup(group) => self.create_owned(kind, group.as_ref()).await,
+            AccompanyingObject::VolcanoPodGroup(group) => self.create_owned(kind, group.as_ref()).await,
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod command_task_manager;
 pub(crate) mod env_secrets;
 pub(crate) mod external_service;
 pub(crate) mod flink_conf_mount;
+pub(crate) mod gang_scheduling;
 pub(crate) mod hadoop_conf_mount;
 pub(crate) mod ingress;
 pub(crate) mod init_job_manager;

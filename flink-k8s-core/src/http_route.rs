@@ -1,8 +1,8 @@
 //! The `HTTPRoute` of the Gateway API, as far as clusters need it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use serde::{Deserialize, Serialize};
+
+use crate::custom_object::{CustomKind, CustomObject};
 
 /// A route from Gateways to a Service: `gateway.networking.k8s.io/v1` `HTTPRoute`.
 ///
@@ -16,14 +16,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(serde_json::to_value(&route)?["kind"], "HTTPRoute");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct HttpRoute {
-    /// Name, labels, owners.
-    pub metadata: ObjectMeta,
-    /// What goes where.
-    #[serde(default)]
-    pub spec: HttpRouteSpec,
-}
+pub type HttpRoute = CustomObject<HttpRouteSpec>;
 
 /// What an [`HttpRoute`] does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,43 +62,10 @@ pub struct BackendReference {
     pub port: i32,
 }
 
-impl Resource for HttpRoute {
+impl CustomKind for HttpRouteSpec {
     const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
     const GROUP: &'static str = "gateway.networking.k8s.io";
-    const KIND: &'static str = "HTTPRoute";
     const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "httproutes";
-    type Scope = NamespaceResourceScope;
-}
-
-impl Metadata for HttpRoute {
-    type Ty = ObjectMeta;
-
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-impl Serialize for HttpRoute {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typed<'a> {
-            api_version: &'static str,
-            kind: &'static str,
-            metadata: &'a ObjectMeta,
-            spec: &'a HttpRouteSpec,
-        }
-        Typed {
-            api_version: Self::API_VERSION,
-            kind: Self::KIND,
-            metadata: &self.metadata,
-            spec: &self.spec,
-        }
-        .serialize(serializer)
-    }
+    const KIND: &'static str = "HTTPRoute";
+    const PLURAL: &'static str = "httproutes";
 }

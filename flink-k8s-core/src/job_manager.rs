@@ -14,8 +14,8 @@ use crate::configuration::{
     high_availability_options, kubernetes_options, resource_manager_options, rest_client_options,
 };
 use crate::decorators::{
-    FlinkPod, command_job_manager, env_secrets, external_service, flink_conf_mount, hadoop_conf_mount,
-    ingress, init_job_manager, internal_service, kerberos_mount, mount_secrets,
+    FlinkPod, command_job_manager, env_secrets, external_service, flink_conf_mount, gang_scheduling,
+    hadoop_conf_mount, ingress, init_job_manager, internal_service, kerberos_mount, mount_secrets,
     persistent_volume_claim_mount, pod_template, pod_template_mount, probes, protection, security,
 };
 use crate::high_availability::check_high_availability;
@@ -132,6 +132,7 @@ impl JobManagerSpecification {
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;
         check_task_manager_memory(&configuration, &parameters.cluster)?;
+        let group = gang_scheduling::group(&configuration, &parameters.cluster.cluster_id, files)?;
         let pod = pod(&parameters, files)?;
         let pod = match staged {
             Some(staged) => staged.mounted(pod),
@@ -161,6 +162,7 @@ impl JobManagerSpecification {
                 .into_iter()
                 .flatten()
                 .chain(certificates)
+                .chain(group)
                 .chain(shipped)
                 .chain(
                     staged

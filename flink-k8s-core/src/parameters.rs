@@ -1,6 +1,7 @@
 //! Validated settings: what the options of a cluster mean, before any object is built from them.
 
 pub(crate) mod exposure;
+mod gang_scheduling;
 mod invalid_specification;
 pub mod job_manager;
 mod kubernetes_values;
@@ -19,6 +20,7 @@ use crate::configuration::{FlinkConfiguration, common_options, kubernetes_option
 use crate::flink_version::FlinkVersion;
 use crate::namespace::Namespace;
 
+pub use gang_scheduling::{GangScheduler, GangSchedulingParameters};
 pub use invalid_specification::{InvalidPersistentVolumeClaim, InvalidSpecification};
 pub(crate) use kubernetes_values::{EnvironmentSecret, PersistentVolumeClaimMount};
 pub use local_storage::{LocalStorageMedium, LocalStorageParameters};

@@ -23,9 +23,13 @@ use crate::configuration::flink_k8s_options::{
 };
 use crate::configuration::high_availability_options::{HIGH_AVAILABILITY_TYPE, HighAvailabilityMode};
 use crate::configuration::kubernetes_options::JOB_MANAGER_SERVICE_ACCOUNT;
+use crate::configuration::scheduling_options::{GANG_SCHEDULING_TYPE, GangSchedulingType};
 use crate::configuration::{FlinkConfiguration, InvalidOptionValue};
+use crate::custom_object::CustomKind as _;
+use crate::http_route::HttpRouteSpec;
 use crate::kube_client::BoxError;
 use crate::namespace::Namespace;
+use crate::pod_group::{CoschedulingPodGroupSpec, VolcanoPodGroupSpec};
 
 pub use refused_right::RefusedRight;
 pub use resource_manager::of_resource_manager;
@@ -211,8 +215,8 @@ pub fn of_user(tasks: impl IntoIterator<Item = UserTask>) -> BTreeSet<Permission
     permissions.copied().collect()
 }
 
-/// What a user needs besides to start a cluster with this configuration: for the objects that open it to others or
-/// protect it, which are made only where they are asked for.
+/// What a user needs besides to start a cluster with this configuration: for the objects that open it to others,
+/// protect it or let its pods be scheduled together, which are made only where they are asked for.
 ///
 /// ```
 /// # use flink_k8s_core::configuration::{FlinkConfiguration, Origin};
@@ -230,6 +234,7 @@ pub fn of_user(tasks: impl IntoIterator<Item = UserTask>) -> BTreeSet<Permission
 pub fn of_exposure(configuration: &FlinkConfiguration) -> Result<BTreeSet<Permission>, InvalidOptionValue> {
     let has_budget = configuration.find(&JOB_MANAGER_MAX_UNAVAILABLE)?.is_some()
         || configuration.find(&TASK_MANAGER_MIN_AVAILABLE)?.is_some();
+    let gang = configuration.find(&GANG_SCHEDULING_TYPE)?;
     let wanted = [
         (
             configuration.find(&INGRESS_HOST)?.is_some(),
@@ -238,8 +243,8 @@ pub fn of_exposure(configuration: &FlinkConfiguration) -> Result<BTreeSet<Permis
         ),
         (
             configuration.find(&GATEWAY_PARENTS)?.is_some(),
-            "gateway.networking.k8s.io",
-            "httproutes",
+            HttpRouteSpec::GROUP,
+            HttpRouteSpec::PLURAL,
         ),
         (
             configuration.get(&NETWORK_POLICY_ENABLED)?,
@@ -247,6 +252,16 @@ pub fn of_exposure(configuration: &FlinkConfiguration) -> Result<BTreeSet<Permis
             "networkpolicies",
         ),
         (has_budget, "policy", "poddisruptionbudgets"),
+        (
+            gang == Some(GangSchedulingType::Coscheduling),
+            CoschedulingPodGroupSpec::GROUP,
+            CoschedulingPodGroupSpec::PLURAL,
+        ),
+        (
+            gang == Some(GangSchedulingType::Volcano),
+            VolcanoPodGroupSpec::GROUP,
+            VolcanoPodGroupSpec::PLURAL,
+        ),
     ];
     let wanted = wanted.into_iter().filter(|(is_wanted, ..)| *is_wanted);
     Ok(wanted

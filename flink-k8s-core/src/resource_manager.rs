@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::cluster_descriptor::ClusterSpecification;
 use crate::configuration::flink_k8s_options::{self, RestUrl};
 use crate::configuration::{FlinkConfiguration, Origin, common_options, is_loopback, kubernetes_options};
-use crate::decorators::{init_resource_manager, pod_template, security};
+use crate::decorators::{gang_scheduling, init_resource_manager, pod_template, security};
 use crate::job_manager::{
     DEPLOYED, FIXED_PORT, check_rest_demand, check_task_manager_memory, fix_port, shipped_files,
 };
@@ -45,7 +45,8 @@ const HOST_OF_REST: Origin = Origin::Derived("the host of the REST endpoint");
 pub struct ResourceManagerSpecification {
     /// The resource manager's Deployment, which owns the TaskManagers' pods.
     pub deployment: Deployment,
-    /// ConfigMaps and Secrets with the files of the TaskManagers; the resource manager reads them, too.
+    /// ConfigMaps and Secrets with the files of the TaskManagers, which the resource manager reads, too; before them the
+    /// `PodGroup` of the TaskManagers, if there is one.
     pub accompanying: Vec<AccompanyingObject>,
     /// The account of its pod; `None` where the user names one.
     pub service_account: Option<ServiceAccount>,
@@ -89,6 +90,7 @@ impl ResourceManagerSpecification {
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let cluster = ClusterParameters::read(&configuration, &logging_files, &hadoop_files)?;
         check_task_manager_memory(&configuration, &cluster)?;
+        let group = gang_scheduling::group(&configuration, &cluster.cluster_id, files)?;
 
         let own_account = cluster.cluster_id.resource_manager_account_name();
         let options = PodOptions::JOB_MANAGER;
@@ -134,7 +136,7 @@ impl ResourceManagerSpecification {
                 }),
                 ..Deployment::default()
             },
-            accompanying,
+            accompanying: group.into_iter().chain(accompanying).collect(),
             // An account that exists may belong to others, who would lose it together with this cluster.
             service_account: (!is_named).then(|| ServiceAccount {
                 metadata: owned_by_nobody(&own_account, &cluster),

@@ -8,9 +8,9 @@ use crate::configuration::{
     FlinkConfiguration, Origin, common_options, flink_k8s_options, kubernetes_options,
 };
 use crate::decorators::{
-    FlinkPod, command_task_manager, env_secrets, flink_conf_mount, hadoop_conf_mount, init_task_manager,
-    kerberos_mount, local_storage, mount_secrets, persistent_volume_claim_mount, pod_template, probes,
-    security,
+    FlinkPod, command_task_manager, env_secrets, flink_conf_mount, gang_scheduling, hadoop_conf_mount,
+    init_task_manager, kerberos_mount, local_storage, mount_secrets, persistent_volume_claim_mount,
+    pod_template, probes, security,
 };
 use crate::memory::{
     LegacyHeapMeaning, TaskExecutorResources, WorkerResourceSpec, map_legacy_heap_size, without_total_sizes,
@@ -183,6 +183,7 @@ impl TaskManagerFactory {
         let (parameters, cluster) = (&self.parameters, &self.parameters.cluster);
 
         let pod = init_task_manager::decorate(self.template.clone(), parameters, request, &resources);
+        let pod = gang_scheduling::decorate(pod, &cluster.cluster_id, parameters.gang_scheduling.as_ref());
         let pod = env_secrets::decorate(pod, cluster);
         let pod = mount_secrets::decorate(pod, cluster);
         let pod = persistent_volume_claim_mount::decorate(pod, cluster)?;

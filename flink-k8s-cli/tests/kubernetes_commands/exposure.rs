@@ -1,5 +1,7 @@
-//! Objects that open a cluster to others or protect it: made with it, known to every command, gone with it.
+//! Objects that open a cluster to others, protect it or let its pods be scheduled together: made with it, known to every command, gone with it.
 
+use flink_k8s_core::http_route::HttpRoute;
+use flink_k8s_core::pod_group::VolcanoPodGroup;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -9,19 +11,25 @@ use serde::de::DeserializeOwned;
 
 use super::{Bench, kubectl};
 
-const WANTED: [&str; 4] = [
+const WANTED: [&str; 8] = [
     "-Dflink-k8s.ingress.host={cluster}.flink.example",
     "-Dflink-k8s.network-policy.enabled=true",
     "-Dflink-k8s.disruption-budget.jobmanager.max-unavailable=1",
     "-Dflink-k8s.disruption-budget.taskmanager.min-available=2",
+    "-Dflink-k8s.gateway.parent-refs=public",
+    "-Dflink-k8s.taskmanager.gang-scheduling.type=volcano",
+    "-Dflink-k8s.taskmanager.gang-scheduling.min-member=2",
+    "-Dflink-k8s.scheduler-name=volcano",
 ];
 /// By kind, in the order of [`around`].
-const AROUND: [&str; 5] = [
+const AROUND: [&str; 7] = [
     "orders-rest",
     "orders-jobmanager",
     "orders-taskmanager",
     "orders-jobmanager",
     "orders-taskmanager",
+    "orders-rest",
+    "orders",
 ];
 
 /// The names of these objects in the test's namespace, which the Deployment must own if it is there.
@@ -31,6 +39,8 @@ async fn around(bench: &Bench) -> Vec<String> {
     let mut names = owned_by::<Ingress>(bench, owner.as_deref()).await;
     names.extend(owned_by::<NetworkPolicy>(bench, owner.as_deref()).await);
     names.extend(owned_by::<PodDisruptionBudget>(bench, owner.as_deref()).await);
+    names.extend(owned_by::<HttpRoute>(bench, owner.as_deref()).await);
+    names.extend(owned_by::<VolcanoPodGroup>(bench, owner.as_deref()).await);
     names
 }
 
@@ -79,6 +89,8 @@ async fn what_opens_or_protects_a_cluster_comes_and_goes_with_it() {
         "  Ingress orders-rest would be removed",
         "  NetworkPolicy orders-taskmanager would be removed",
         "  PodDisruptionBudget orders-jobmanager would be removed",
+        "  HTTPRoute orders-rest would be removed",
+        "  PodGroup orders would be removed",
     ] {
         assert!(
             tried.printed.lines().any(|printed| printed == line),
@@ -155,7 +167,13 @@ async fn the_rights_for_them_are_named_where_they_are_wanted() {
     let wanted = bench
         .flink_k8s(&[&["rbac", "--for", "user"], &WANTED[..]].concat())
         .await;
-    for resource in ["ingresses", "networkpolicies", "poddisruptionbudgets"] {
+    for resource in [
+        "ingresses",
+        "networkpolicies",
+        "poddisruptionbudgets",
+        "httproutes",
+        "podgroups",
+    ] {
         assert!(wanted.printed.contains(resource), "{}", wanted.printed);
     }
     bench.cluster.shutdown().await;

@@ -1,6 +1,6 @@
 //! What keeps one pod from running, from its status, the Events about it and the end of its log.
 
-use flink_k8s_core::configuration::{kubernetes_options, memory_options};
+use flink_k8s_core::configuration::{kubernetes_options, memory_options, scheduling_options};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::exit_code::meaning;
@@ -19,6 +19,8 @@ const IMAGE: [&str; 7] = [
     "RegistryUnavailable",
     "SignatureValidationFailed",
 ];
+/// Words of the coscheduling plugin, and of Volcano, for pods that wait for others of their group.
+const GANG: [&str; 3] = ["sibling pods", "tasks in gang", "pod group is not ready"];
 /// How many lines of a log a finding shows.
 const SHOWN_LOG_LINES: usize = 20;
 /// From how many restarts on a container is expected to end the next time, too.
@@ -185,6 +187,12 @@ impl PodView<'_> {
         }
         if message.contains("persistentvolumeclaim") || message.contains("PersistentVolumeClaim") {
             advice.push("make the PersistentVolumeClaims of its pod template available".to_owned());
+        }
+        if GANG.iter().any(|words| message.contains(words)) {
+            advice.push(format!(
+                "let no more TaskManagers start together than its jobs need ({})",
+                scheduling_options::GANG_MIN_MEMBER.key
+            ));
         }
         advice.push("add nodes; where an autoscaler does, wait for it".to_owned());
         advice.join(", or ")

@@ -160,6 +160,11 @@ fn a_pod_without_a_node_comes_with_advice_for_each_obstacle() {
             "persistentvolumeclaim \"data\" not found",
             "PersistentVolumeClaims",
         ),
+        (
+            "pre-filter pod orders-taskmanager-1-1 cannot find enough sibling pods, current pods number: 1, minMember of \
+             group: 4",
+            "flink-k8s.taskmanager.gang-scheduling.min-member",
+        ),
     ] {
         assert!(of(message).contains(option), "{}", of(message));
     }

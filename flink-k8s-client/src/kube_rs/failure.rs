@@ -13,11 +13,17 @@ const QUOTA_MARK: &str = "exceeded quota";
 /// makes it soon after the namespace.
 const SERVICE_ACCOUNT_MARK: &str = "serviceaccount \"default\" not found";
 
+/// What the API server says of paths that it does not have; of an object or namespace that is missing it says the name.
+const UNKNOWN_PATH_MARK: &str = "page not found";
+
 pub(super) fn create_error(object: ObjectReference, error: CallError) -> CreateObjectError {
     match error {
         CallError::Refused { reason, .. } if reason == "AlreadyExists" => {
             CreateObjectError::AlreadyExists { object }
         }
+        CallError::Refused {
+            code: 404, message, ..
+        } if message.contains(UNKNOWN_PATH_MARK) => CreateObjectError::UnknownKind { object },
         CallError::Refused {
             code: 403, message, ..
         } if message.contains(QUOTA_MARK) => CreateObjectError::QuotaExhausted { object, message },
@@ -48,7 +54,7 @@ pub(super) fn create_error(object: ObjectReference, error: CallError) -> CreateO
     }
 }
 
-/// No objects, where the API server does not know their kind: the Gateway API has to be installed.
+/// No objects, where the API server does not know their kind: not everybody has the Gateway API, or a scheduler of gangs.
 pub(super) fn nothing_of_unknown_kinds<K>(listed: Result<Vec<K>, CallError>) -> Result<Vec<K>, CallError> {
     match listed {
         Err(error) if error.code() == Some(404) => Ok(Vec::new()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{DeleteError, FlinkObject, ObjectKind, ReadError, Version};
 use flink_k8s_core::labels;
+use flink_k8s_core::pod_group::{CoschedulingPodGroup, VolcanoPodGroup};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
@@ -89,19 +90,21 @@ impl KubeRsClient {
         Ok([replica_sets, pods, services, config_maps, secrets, leases, around].concat())
     }
 
-    /// What opens clusters to others, or protects them.
+    /// What opens clusters to others, protects them, or lets their pods be scheduled together.
     async fn objects_around(
         &self,
         labels: &BTreeMap<String, String>,
         place: Where,
     ) -> Result<Vec<FlinkObject>, ReadError> {
-        let (ingresses, routes, policies, budgets) = futures::try_join!(
+        let (ingresses, routes, policies, budgets, of_plugin, of_volcano) = futures::try_join!(
             self.readable_with::<Ingress>(ObjectKind::Ingress, labels, place),
             self.readable_with::<HttpRoute>(ObjectKind::HttpRoute, labels, place),
             self.readable_with::<NetworkPolicy>(ObjectKind::NetworkPolicy, labels, place),
             self.readable_with::<PodDisruptionBudget>(ObjectKind::PodDisruptionBudget, labels, place),
+            self.readable_with::<CoschedulingPodGroup>(ObjectKind::CoschedulingPodGroup, labels, place),
+            self.readable_with::<VolcanoPodGroup>(ObjectKind::VolcanoPodGroup, labels, place),
         )?;
-        Ok([ingresses, routes, policies, budgets].concat())
+        Ok([ingresses, routes, policies, budgets, of_plugin, of_volcano].concat())
     }
 
     /// Nothing where we may not look: the rights that suffice for a cluster do not include it.
@@ -158,6 +161,8 @@ impl KubeRsClient {
             ObjectKind::HttpRoute => self.delete_as::<HttpRoute>(object, version).await,
             ObjectKind::NetworkPolicy => self.delete_as::<NetworkPolicy>(object, version).await,
             ObjectKind::PodDisruptionBudget => self.delete_as::<PodDisruptionBudget>(object, version).await,
+            ObjectKind::CoschedulingPodGroup => self.delete_as::<CoschedulingPodGroup>(object, version).await,
+            ObjectKind::VolcanoPodGroup => self.delete_as::<VolcanoPodGroup>(object, version).await,
             other => Err(DeleteError::Api {
                 object: object.reference.clone(),
                 transient: false,

@@ -3,6 +3,7 @@
 use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{CreateObjectError, ObjectKind, ReadError};
 use flink_k8s_core::manifest::ManifestObject;
+use flink_k8s_core::pod_group::{CoschedulingPodGroup, VolcanoPodGroup};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
@@ -40,6 +41,8 @@ impl KubeRsClient {
             ObjectKind::HttpRoute => self.try_create_as::<HttpRoute>(object).await,
             ObjectKind::NetworkPolicy => self.try_create_as::<NetworkPolicy>(object).await,
             ObjectKind::PodDisruptionBudget => self.try_create_as::<PodDisruptionBudget>(object).await,
+            ObjectKind::CoschedulingPodGroup => self.try_create_as::<CoschedulingPodGroup>(object).await,
+            ObjectKind::VolcanoPodGroup => self.try_create_as::<VolcanoPodGroup>(object).await,
             _ => self.try_create_as::<Deployment>(object).await,
         };
         tried.map_err(|error| create_error(self.reference(object.kind, &object.name), error))
@@ -71,6 +74,8 @@ impl KubeRsClient {
             ObjectKind::HttpRoute => self.read_as::<HttpRoute>(name).await,
             ObjectKind::NetworkPolicy => self.read_as::<NetworkPolicy>(name).await,
             ObjectKind::PodDisruptionBudget => self.read_as::<PodDisruptionBudget>(name).await,
+            ObjectKind::CoschedulingPodGroup => self.read_as::<CoschedulingPodGroup>(name).await,
+            ObjectKind::VolcanoPodGroup => self.read_as::<VolcanoPodGroup>(name).await,
             ObjectKind::ReplicaSet => self.read_as::<ReplicaSet>(name).await,
             _ => self.read_as::<Deployment>(name).await,
         };

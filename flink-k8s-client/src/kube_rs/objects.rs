@@ -6,6 +6,7 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::http_route::HttpRoute;
 use flink_k8s_core::kube_client::{ObjectKind, ObjectReference, ReadError};
 use flink_k8s_core::labels;
+use flink_k8s_core::pod_group::{CoschedulingPodGroup, VolcanoPodGroup};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
@@ -56,15 +57,17 @@ impl KubeRsClient {
         .concat())
     }
 
-    /// What opens the cluster to others, or protects it.
+    /// What opens the cluster to others, protects it, or lets its pods be scheduled together.
     async fn around_of(&self, selector: &str) -> Result<Vec<ObjectReference>, ReadError> {
-        let (ingresses, routes, policies, budgets) = futures::try_join!(
+        let (ingresses, routes, policies, budgets, of_plugin, of_volcano) = futures::try_join!(
             self.readable_of::<Ingress>(ObjectKind::Ingress, selector, &[]),
             self.readable_of::<HttpRoute>(ObjectKind::HttpRoute, selector, &[]),
             self.readable_of::<NetworkPolicy>(ObjectKind::NetworkPolicy, selector, &[]),
             self.readable_of::<PodDisruptionBudget>(ObjectKind::PodDisruptionBudget, selector, &[]),
+            self.readable_of::<CoschedulingPodGroup>(ObjectKind::CoschedulingPodGroup, selector, &[]),
+            self.readable_of::<VolcanoPodGroup>(ObjectKind::VolcanoPodGroup, selector, &[]),
         )?;
-        Ok([ingresses, routes, policies, budgets].concat())
+        Ok([ingresses, routes, policies, budgets, of_plugin, of_volcano].concat())
     }
 
     /// As [`KubeRsClient::all_of`]; nothing where we may not look. Who may not read such objects did not

@@ -128,6 +128,10 @@ async fn each_refusal_of_a_creation_has_its_own_error_and_words() {
     assert!(matches!(missing, CreateObjectError::Api { transient: false, .. }));
     insta::assert_snapshot!(chain(&missing), @r#"cannot create Pod team-a/orders-taskmanager-1-1: the API server answered 404 NotFound: namespaces "team-a" not found"#);
 
+    let unknown = creation_failure(Answer::Text(404, "404 page not found\n", 0)).await;
+    assert!(matches!(unknown, CreateObjectError::UnknownKind { .. }) && !unknown.is_transient());
+    insta::assert_snapshot!(chain(&unknown), @"cannot create Pod team-a/orders-taskmanager-1-1: this Kubernetes has no Pod of v1");
+
     let unauthorized = creation_failure(refusal(401, "Unauthorized", "Unauthorized")).await;
     assert!(!unauthorized.is_transient());
     insta::assert_snapshot!(chain(&unauthorized), @"cannot create Pod team-a/orders-taskmanager-1-1: the API server answered 401 Unauthorized: Unauthorized");

@@ -17,7 +17,7 @@ use crate::kubernetes_cluster_descriptor::ATTEMPT_ANNOTATION;
 /// Flink's configuration file in the cluster's ConfigMap.
 pub(super) const CONFIGURATION_FILE: &str = "config.yaml";
 /// What a cluster consists of besides its Deployment.
-pub(super) const PARTS: [ObjectKind; 7] = [
+pub(super) const PARTS: [ObjectKind; 9] = [
     ObjectKind::Service,
     ObjectKind::ConfigMap,
     ObjectKind::Secret,
@@ -25,6 +25,8 @@ pub(super) const PARTS: [ObjectKind; 7] = [
     ObjectKind::HttpRoute,
     ObjectKind::NetworkPolicy,
     ObjectKind::PodDisruptionBudget,
+    ObjectKind::CoschedulingPodGroup,
+    ObjectKind::VolcanoPodGroup,
 ];
 const OF_THIS_START: Origin = Origin::Derived("this start of an upgrade");
 /// Annotations of a Deployment that are about its own life, not about what it is.
@@ -164,6 +166,8 @@ pub(super) fn specification(objects: Vec<Value>) -> Result<JobManagerSpecificati
             _ => accompanying.push(part(object)?),
         }
     }
+    // There has to be a group before a JobManager can ask for its members.
+    accompanying.sort_by_key(|part| !part.is_group());
     Ok(JobManagerSpecification {
         deployment: deployment.ok_or_else(|| unusable("objects", "there is no Deployment".to_owned()))?,
         accompanying,
@@ -182,6 +186,10 @@ fn part(object: Value) -> Result<AccompanyingObject, UnusableObjects> {
         Some(ObjectKind::PodDisruptionBudget) => {
             AccompanyingObject::PodDisruptionBudget(Box::new(typed(object)?))
         }
+        Some(ObjectKind::CoschedulingPodGroup) => {
+            AccompanyingObject::CoschedulingPodGroup(Box::new(typed(object)?))
+        }
+        Some(ObjectKind::VolcanoPodGroup) => AccompanyingObject::VolcanoPodGroup(Box::new(typed(object)?)),
         _ => {
             let kind = &object["kind"];
             return Err(unusable("objects", format!("{kind} is part of no cluster")));
@@ -192,18 +200,18 @@ fn part(object: Value) -> Result<AccompanyingObject, UnusableObjects> {
 /// Which of the kinds that belong to clusters it is.
 fn kind_of(object: &Value) -> Option<ObjectKind> {
     let mut kinds = PARTS.into_iter().chain([ObjectKind::Deployment]);
-    kinds.find(|kind| object["kind"] == kind.as_str())
+    kinds.find(|kind| kind.is_kind_of(object))
 }
 
 /// How the objects of the new cluster differ from those of the old one.
 pub(super) fn compared(old: &[Value], new: &[Value], namespace: &Namespace) -> Vec<ObjectDifferences> {
-    let identity = |object: &Value| (object["kind"].clone(), object["metadata"]["name"].clone());
     let mut found = Vec::new();
     for wanted in new {
         let Some(object) = reference(wanted, namespace) else {
             continue;
         };
-        let running = old.iter().find(|object| identity(object) == identity(wanted));
+        let is_same = |running: &&Value| reference(running, namespace).as_ref() == Some(&object);
+        let running = old.iter().find(is_same);
         let differences = running.map(|running| differences(running, wanted));
         if differences
             .as_ref()
@@ -311,6 +319,37 @@ mod tests {
         let refusal = specification(vec![object("Lease")]).unwrap_err();
         let source = std::error::Error::source(&refusal).unwrap().to_string();
         assert!(source.contains("\"Lease\" is part of no cluster"), "{source}");
+    }
+
+    #[test]
+    fn groups_of_two_schedulers_are_told_apart_and_come_before_what_starts_their_members() {
+        let group = |version: &str| {
+            json!({
+                "apiVersion": version, "kind": "PodGroup", "metadata": {"name": "orders"}, "spec": {"minMember": 2},
+            })
+        };
+        let of_plugin = group("scheduling.x-k8s.io/v1alpha1");
+        let of_volcano = group("scheduling.volcano.sh/v1beta1");
+        let namespace = "team-a".parse().unwrap();
+        let (old, new) = ([of_plugin.clone()], [of_volcano.clone()]);
+        let found = compared(&old, &new, &namespace);
+        assert_eq!(
+            (found[0].object.kind, &found[0].differences),
+            (ObjectKind::VolcanoPodGroup, &None)
+        );
+        assert_eq!(
+            dropped(&old, &new, &namespace)[0].kind,
+            ObjectKind::CoschedulingPodGroup
+        );
+        assert!(compared(&old, &old, &namespace).is_empty() && dropped(&old, &old, &namespace).is_empty());
+
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "orders"}, "spec": {"selector": {}, "template": {}}});
+        let config_map = json!({"kind": "ConfigMap", "metadata": {"name": "flink-config-orders"}});
+        for group in [of_plugin, of_volcano] {
+            let built = specification(vec![deployment.clone(), config_map.clone(), group.clone()]).unwrap();
+            assert_eq!(built.accompanying[0].to_value().unwrap(), group);
+            assert_eq!(built.accompanying[1].kind(), ObjectKind::ConfigMap);
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Options of our own about the nodes on which pods run. Without them pods are as Flink's own client makes them.
 
+use std::time::Duration;
+
 use super::kubernetes_options::OptionMap;
 use super::{OptionRow, OptionalConfigOption};
+use crate::enum_option_value;
 
 /// Every option of this file.
 pub const TABLE: &[&dyn OptionRow] = &[
@@ -10,6 +13,10 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &TASK_MANAGER_PRIORITY_CLASS,
     &JOB_MANAGER_TOPOLOGY_SPREAD,
     &TASK_MANAGER_TOPOLOGY_SPREAD,
+    &GANG_SCHEDULING_TYPE,
+    &GANG_MIN_MEMBER,
+    &GANG_SCHEDULE_TIMEOUT,
+    &GANG_QUEUE,
 ];
 
 /// `flink-k8s.scheduler-name`: The scheduler that finds nodes for all pods of the cluster.
@@ -41,3 +48,41 @@ pub const TASK_MANAGER_TOPOLOGY_SPREAD: OptionalConfigOption<Vec<OptionMap>> = O
     "flink-k8s.taskmanager.topology-spread",
     "The same for TaskManagers; only with our resource manager.",
 );
+
+/// `flink-k8s.taskmanager.gang-scheduling.type`: Whose `PodGroup` lets `TaskManagers` get their nodes together.
+pub const GANG_SCHEDULING_TYPE: OptionalConfigOption<GangSchedulingType> = OptionalConfigOption::new(
+    "flink-k8s.taskmanager.gang-scheduling.type",
+    "Whose PodGroup lets TaskManagers get their nodes together or not at all: that of the coscheduling plugin, or of volcano. There is a group only if this is set; it needs flink-k8s.scheduler-name and our resource manager.",
+);
+
+/// `flink-k8s.taskmanager.gang-scheduling.min-member`: So many `TaskManagers` get their nodes together.
+pub const GANG_MIN_MEMBER: OptionalConfigOption<u32> = OptionalConfigOption::new(
+    "flink-k8s.taskmanager.gang-scheduling.min-member",
+    "So many TaskManagers get their nodes together; while there are fewer, none gets one. Where not set, as many as slotmanager.number-of-slots.min needs.",
+);
+
+/// `flink-k8s.taskmanager.gang-scheduling.schedule-timeout`: For how long `TaskManagers` that found a node keep it for the others.
+pub const GANG_SCHEDULE_TIMEOUT: OptionalConfigOption<Duration> = OptionalConfigOption::new(
+    "flink-k8s.taskmanager.gang-scheduling.schedule-timeout",
+    "For how long TaskManagers that found a node keep it while there is none for the others, before all try again; only with coscheduling, whose own limit counts where not set.",
+);
+
+/// `flink-k8s.taskmanager.gang-scheduling.queue`: The queue whose share the `TaskManagers` use.
+pub const GANG_QUEUE: OptionalConfigOption<String> = OptionalConfigOption::new(
+    "flink-k8s.taskmanager.gang-scheduling.queue",
+    "The queue whose share the TaskManagers use; only with volcano, whose default queue it is where not set.",
+);
+
+/// Whose `PodGroup` it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GangSchedulingType {
+    /// That of the coscheduling plugin of Kubernetes' scheduler.
+    Coscheduling,
+    /// That of Volcano.
+    Volcano,
+}
+
+enum_option_value!(GangSchedulingType {
+    "coscheduling" => Coscheduling,
+    "volcano" => Volcano,
+});

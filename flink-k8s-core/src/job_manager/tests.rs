@@ -1,6 +1,8 @@
 //! Complete session clusters.
 
 mod exposure;
+mod gang_scheduling;
+mod structural_schema;
 
 use std::collections::BTreeMap;
 

@@ -37,6 +37,12 @@ pub enum CreateObjectError {
         /// The API server's words.
         message: String,
     },
+    /// The API server has no such kind, because what brings it is not installed.
+    #[error("cannot create {object}: this Kubernetes has no {} of {}", object.kind, object.kind.api_version())]
+    UnknownKind {
+        /// What was to be created.
+        object: ObjectReference,
+    },
     /// The API server could not be reached, did not answer in time, or failed.
     #[error("cannot create {object}")]
     Api {
@@ -55,7 +61,10 @@ impl CreateObjectError {
     /// Whether the same call may succeed later although nobody changes anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::AlreadyExists { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => false,
+            Self::AlreadyExists { .. }
+            | Self::Forbidden { .. }
+            | Self::Invalid { .. }
+            | Self::UnknownKind { .. } => false,
             Self::QuotaExhausted { .. } => true,
             Self::Api { transient, .. } => *transient,
         }

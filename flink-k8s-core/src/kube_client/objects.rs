@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use crate::http_route::HttpRoute;
 use crate::namespace::Namespace;
+use crate::pod_group::{CoschedulingPodGroup, VolcanoPodGroup};
 
 /// An object that a deploy creates besides the Deployment, and that the Deployment owns. Every
 /// implementation of the port must know all kinds, so the list is closed.
@@ -28,6 +31,10 @@ pub enum AccompanyingObject {
     NetworkPolicy(Box<NetworkPolicy>),
     /// How many of the cluster's pods may be evicted.
     PodDisruptionBudget(Box<PodDisruptionBudget>),
+    /// Which of its pods are scheduled together, for the coscheduling plugin.
+    CoschedulingPodGroup(Box<CoschedulingPodGroup>),
+    /// The same, for Volcano.
+    VolcanoPodGroup(Box<VolcanoPodGroup>),
 }
 
 impl AccompanyingObject {
@@ -41,7 +48,14 @@ impl AccompanyingObject {
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::NetworkPolicy(_) => ObjectKind::NetworkPolicy,
             Self::PodDisruptionBudget(_) => ObjectKind::PodDisruptionBudget,
+            Self::CoschedulingPodGroup(_) => ObjectKind::CoschedulingPodGroup,
+            Self::VolcanoPodGroup(_) => ObjectKind::VolcanoPodGroup,
         }
+    }
+
+    /// Whether pods refer to it, so that it has to be there before them.
+    pub fn is_group(&self) -> bool {
+        matches!(self, Self::CoschedulingPodGroup(_) | Self::VolcanoPodGroup(_))
     }
 
     /// Its name, labels and owners.
@@ -54,6 +68,8 @@ impl AccompanyingObject {
             Self::HttpRoute(object) => &object.metadata,
             Self::NetworkPolicy(object) => &object.metadata,
             Self::PodDisruptionBudget(object) => &object.metadata,
+            Self::CoschedulingPodGroup(object) => &object.metadata,
+            Self::VolcanoPodGroup(object) => &object.metadata,
         }
     }
 
@@ -66,6 +82,8 @@ impl AccompanyingObject {
             Self::HttpRoute(object) => &mut object.metadata,
             Self::NetworkPolicy(object) => &mut object.metadata,
             Self::PodDisruptionBudget(object) => &mut object.metadata,
+            Self::CoschedulingPodGroup(object) => &mut object.metadata,
+            Self::VolcanoPodGroup(object) => &mut object.metadata,
         }
     }
 
@@ -74,7 +92,7 @@ impl AccompanyingObject {
     /// # Errors
     ///
     /// When it cannot be written as JSON, which no object of ours does.
-    pub fn to_value(&self) -> Result<serde_json::Value, serde_json::Error> {
+    pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         match self {
             Self::Service(object) => serde_json::to_value(object),
             Self::ConfigMap(object) => serde_json::to_value(object),
@@ -83,6 +101,8 @@ impl AccompanyingObject {
             Self::HttpRoute(object) => serde_json::to_value(object),
             Self::NetworkPolicy(object) => serde_json::to_value(object),
             Self::PodDisruptionBudget(object) => serde_json::to_value(object),
+            Self::CoschedulingPodGroup(object) => serde_json::to_value(object),
+            Self::VolcanoPodGroup(object) => serde_json::to_value(object),
         }
     }
 }
@@ -121,6 +141,10 @@ pub enum ObjectKind {
     NetworkPolicy,
     /// `policy/v1` `PodDisruptionBudget`.
     PodDisruptionBudget,
+    /// `scheduling.x-k8s.io/v1alpha1` `PodGroup`.
+    CoschedulingPodGroup,
+    /// `scheduling.volcano.sh/v1beta1` `PodGroup`.
+    VolcanoPodGroup,
 }
 
 impl ObjectKind {
@@ -142,7 +166,42 @@ impl ObjectKind {
             Self::HttpRoute => "HTTPRoute",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::CoschedulingPodGroup | Self::VolcanoPodGroup => "PodGroup",
         }
+    }
+
+    /// Group and version of the kind: two groups may have a kind of the same name.
+    ///
+    /// ```
+    /// # use flink_k8s_core::kube_client::ObjectKind;
+    /// let (of_plugin, of_volcano) = (ObjectKind::CoschedulingPodGroup, ObjectKind::VolcanoPodGroup);
+    /// assert_eq!(of_plugin.as_str(), of_volcano.as_str());
+    /// assert_eq!(of_plugin.api_version(), "scheduling.x-k8s.io/v1alpha1");
+    /// assert_eq!(of_volcano.api_version(), "scheduling.volcano.sh/v1beta1");
+    /// ```
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::ReplicaSet => "apps/v1",
+            Self::Pod
+            | Self::Service
+            | Self::ConfigMap
+            | Self::Secret
+            | Self::Event
+            | Self::ServiceAccount => "v1",
+            Self::Lease => "coordination.k8s.io/v1",
+            Self::Role | Self::RoleBinding => "rbac.authorization.k8s.io/v1",
+            Self::Ingress | Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::PodDisruptionBudget => "policy/v1",
+            Self::HttpRoute => HttpRoute::API_VERSION,
+            Self::CoschedulingPodGroup => CoschedulingPodGroup::API_VERSION,
+            Self::VolcanoPodGroup => VolcanoPodGroup::API_VERSION,
+        }
+    }
+
+    /// Whether the object says that it is of this kind; one without `apiVersion` is taken at the name of its kind.
+    pub fn is_kind_of(self, object: &Value) -> bool {
+        let version = &object["apiVersion"];
+        object["kind"] == self.as_str() && (version.is_null() || *version == self.api_version())
     }
 }
 

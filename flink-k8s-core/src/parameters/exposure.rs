@@ -7,6 +7,13 @@ use crate::configuration::kubernetes_options::OptionMap;
 use crate::configuration::{FlinkConfiguration, OptionRow, OptionalConfigOption};
 use crate::namespace::Namespace;
 
+/// How long a DNS name may be.
+const LONGEST_NAME: usize = 253;
+/// To how many Gateways a route may be attached.
+const LARGEST_PARENTS: usize = 32;
+const PARENT_FORM: &str =
+    "NAME, NAMESPACE/NAME or NAMESPACE/NAME/LISTENER, as names of Kubernetes in lower case";
+
 /// What is wanted of these objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExposureParameters {
@@ -113,12 +120,12 @@ fn route(
     let Some(parents) = configuration.find(&options::GATEWAY_PARENTS)? else {
         return Ok(None);
     };
+    let texts: Vec<&str> = parents.iter().map(|text| text.trim()).collect();
+    let parents: Vec<Parent> = texts.iter().map(|text| parent(text)).collect::<Result<_, _>>()?;
+    check_distinct(&texts, &parents)?;
     Ok(Some(RouteParameters {
         host: host(configuration, &options::GATEWAY_HOST, cluster)?,
-        parents: parents
-            .iter()
-            .map(|text| parent(text))
-            .collect::<Result<_, _>>()?,
+        parents,
         annotations: configuration
             .find(&options::GATEWAY_ANNOTATIONS)?
             .unwrap_or_default(),
@@ -126,27 +133,52 @@ fn route(
 }
 
 fn parent(text: &str) -> Result<Parent, InvalidSpecification> {
-    let parts: Vec<&str> = text.trim().split('/').collect();
+    let parts: Vec<&str> = text.split('/').collect();
     let owned = |text: &str| text.to_owned();
-    let refused = || InvalidSpecification::Exposure {
-        key: options::GATEWAY_PARENTS.key,
-        value: owned(text),
-        need: "NAME, NAMESPACE/NAME or NAMESPACE/NAME/LISTENER",
-    };
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(refused());
-    }
     let (namespace, name, listener) = match parts[..] {
         [name] => (None, name, None),
         [namespace, name] => (Some(namespace), name, None),
         [namespace, name, listener] => (Some(namespace), name, Some(listener)),
-        _ => return Err(refused()),
+        _ => return Err(unusable_parent(text, PARENT_FORM)),
     };
+    let is_dns =
+        namespace.is_none_or(is_label) && [Some(name), listener].into_iter().flatten().all(is_dns_name);
+    if !is_dns {
+        return Err(unusable_parent(text, PARENT_FORM));
+    }
     Ok(Parent {
         namespace: namespace.map(owned),
         name: owned(name),
         listener: listener.map(owned),
     })
+}
+
+/// The Gateway API takes so many, and of several listeners of a Gateway only those that are named, each once.
+fn check_distinct(texts: &[&str], parents: &[Parent]) -> Result<(), InvalidSpecification> {
+    if parents.len() > LARGEST_PARENTS {
+        return Err(unusable_parent(&texts.join(";"), "at most 32 Gateways"));
+    }
+    for (index, parent) in parents.iter().enumerate() {
+        let is_same = |other: &&Parent| {
+            (&parent.namespace, &parent.name) == (&other.namespace, &other.name)
+                && (parent.listener == other.listener
+                    || parent.listener.is_none()
+                    || other.listener.is_none())
+        };
+        if parents[..index].iter().any(|other| is_same(&other)) {
+            let need = "another Gateway or listener than those before it";
+            return Err(unusable_parent(texts[index], need));
+        }
+    }
+    Ok(())
+}
+
+fn unusable_parent(value: &str, need: &'static str) -> InvalidSpecification {
+    InvalidSpecification::Exposure {
+        key: options::GATEWAY_PARENTS.key(),
+        value: value.to_owned(),
+        need,
+    }
 }
 
 fn rest_from(configuration: &FlinkConfiguration) -> Result<NetworkPolicyParameters, InvalidSpecification> {
@@ -195,19 +227,9 @@ fn host(
         return Ok(None);
     };
     let host = expanded(&template, cluster);
-    // A DNS name; its first label may be a star.
-    let is_label = |label: &str| {
-        let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let bytes = label.as_bytes();
-        bytes.len() <= 63
-            && is_edge(bytes.first())
-            && is_edge(bytes.last())
-            && bytes
-                .iter()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
-    };
+    // Its first label may be a star.
     let name = host.strip_prefix("*.").unwrap_or(&host);
-    if host.len() <= 253 && name.split('.').all(is_label) {
+    if host.len() <= LONGEST_NAME && is_dns_name(name) {
         return Ok(Some(host));
     }
     Err(InvalidSpecification::Exposure {
@@ -215,6 +237,23 @@ fn host(
         value: host,
         need: "a DNS name in lower case",
     })
+}
+
+/// Whether it is one or more labels, as names of Gateways and hosts are.
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= LONGEST_NAME && text.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    let is_edge =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = label.as_bytes();
+    bytes.len() <= 63
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
 /// The text with the names of the cluster in place of what stands for them.
@@ -262,7 +301,7 @@ mod tests {
             ("flink-k8s.gateway.host", "*.flink.example"),
             (
                 "flink-k8s.gateway.parent-refs",
-                "public;infra/edge;infra/edge/https",
+                "public;infra/edge/http;infra/edge/https",
             ),
         ]);
         let parameters = parameters.unwrap();
@@ -279,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn gateways_are_told_apart_as_their_api_wants_it() {
+        for (parents, refused) in [
+            ("public;public", "public"),
+            ("infra/edge;infra/edge/https", "infra/edge/https"),
+            ("infra/edge/https;a;infra/edge/https", "infra/edge/https"),
+        ] {
+            let refusal = read(&[("flink-k8s.gateway.parent-refs", parents)]).unwrap_err();
+            assert_eq!(
+                refusal.to_string(),
+                format!(
+                    "option flink-k8s.gateway.parent-refs is {refused:?}, but must be another Gateway or listener than \
+                     those before it"
+                )
+            );
+        }
+        let many = vec!["a"; 33].join(";");
+        let refusal = read(&[("flink-k8s.gateway.parent-refs", &many)]).unwrap_err();
+        assert!(refusal.to_string().ends_with("at most 32 Gateways"), "{refusal}");
+        read(&[("flink-k8s.gateway.parent-refs", "edge;infra/edge;other/edge")]).unwrap();
+    }
+
+    #[test]
     fn what_kubernetes_would_refuse_is_refused_with_its_option() {
         for (key, value, others) in [
             ("flink-k8s.ingress.host", "Orders_1.example", ""),
@@ -286,6 +347,7 @@ mod tests {
             ("flink-k8s.ingress.path", "orders", "flink-k8s.ingress.host"),
             ("flink-k8s.gateway.parent-refs", "a/b/c/d", ""),
             ("flink-k8s.gateway.parent-refs", "/edge", ""),
+            ("flink-k8s.gateway.parent-refs", "Infra/edge", ""),
             (
                 "flink-k8s.network-policy.rest-from",
                 "10.0.0.0",

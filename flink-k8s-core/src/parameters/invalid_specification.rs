@@ -104,6 +104,24 @@ pub enum InvalidSpecification {
         /// What it must be.
         need: String,
     },
+    /// TaskManagers cannot be scheduled together like this.
+    #[error("option {key} is {value:?}, but must be {need}")]
+    GangScheduling {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        need: String,
+    },
+    /// TaskManagers cannot be scheduled together without it.
+    #[error("gang scheduling needs {key}, {what}")]
+    GangSchedulingNeeds {
+        /// The option that is not set.
+        key: &'static str,
+        /// What it says.
+        what: &'static str,
+    },
     /// A limit below the request is refused by Kubernetes.
     #[error("option {key} is {value}, but must be at least 1")]
     LimitBelowRequest {
@@ -275,6 +293,8 @@ impl InvalidSpecification {
             | Self::LimitBelowRequest { key, .. }
             | Self::Exposure { key, .. }
             | Self::LocalStorage { key, .. }
+            | Self::GangScheduling { key, .. }
+            | Self::GangSchedulingNeeds { key, .. }
             | Self::TimeoutTooShort { key, .. }
             | Self::TolerationSeconds { key, .. }
             | Self::PersistentVolumeClaim { key, .. }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::job_manager::fixed_port;
 use super::{
-    ClusterParameters, ContainerResources, InvalidSpecification, LocalStorageParameters, PodOptions,
-    PodParameters,
+    ClusterParameters, ContainerResources, GangSchedulingParameters, InvalidSpecification,
+    LocalStorageParameters, PodOptions, PodParameters,
 };
 use crate::configuration::{FlinkConfiguration, common_options, kubernetes_options};
 use crate::memory::TaskExecutorResources;
@@ -23,6 +23,8 @@ pub struct TaskManagerParameters {
     pub entrypoint_arguments: String,
     /// The volume for local files.
     pub local_storage: Option<LocalStorageParameters>,
+    /// The group whose members get their nodes together.
+    pub gang_scheduling: Option<GangSchedulingParameters>,
     pub(crate) pod: PodParameters,
 }
 
@@ -50,6 +52,7 @@ impl TaskManagerParameters {
             node_name_label: configuration.get(&kubernetes_options::NODE_NAME_LABEL)?,
             entrypoint_arguments: configuration.get(&kubernetes_options::TASK_MANAGER_ENTRYPOINT_ARGS)?,
             local_storage: LocalStorageParameters::read(configuration)?,
+            gang_scheduling: GangSchedulingParameters::read(configuration)?,
             pod,
             cluster,
         })

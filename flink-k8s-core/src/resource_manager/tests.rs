@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cluster_descriptor::ClientFiles;
+use crate::kube_client::ObjectKind;
 use crate::manifest::ManifestObject;
 
 fn specification(entries: &[(&str, &str)]) -> ClusterSpecification {
@@ -109,6 +110,22 @@ fn the_pod_template_of_the_workers_is_shipped() {
     let built = ResourceManagerSpecification::new(&specification, &rest_url, 1).unwrap();
     let yaml = yaml(&built);
     assert!(yaml.contains("name: pod-template-orders\n"), "{yaml}");
+}
+
+#[test]
+fn the_group_of_the_workers_comes_before_what_lets_a_resource_manager_start() {
+    let built = built(&[
+        ("flink-k8s.taskmanager.gang-scheduling.type", "coscheduling"),
+        ("flink-k8s.taskmanager.gang-scheduling.min-member", "2"),
+        ("flink-k8s.scheduler-name", "scheduler-plugins-scheduler"),
+    ]);
+    let kinds: Vec<_> = built
+        .unwrap()
+        .accompanying
+        .iter()
+        .map(AccompanyingObject::kind)
+        .collect();
+    assert_eq!(kinds, [ObjectKind::CoschedulingPodGroup, ObjectKind::ConfigMap]);
 }
 
 #[test]

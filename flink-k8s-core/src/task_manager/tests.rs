@@ -187,3 +187,29 @@ fn a_pod_may_become_any_worker_of_its_size_that_keeps_off_the_same_nodes() {
     other.blocked_nodes.push("node-7".to_owned());
     assert!(!spare.may_become(&other));
 }
+
+#[test]
+fn a_pod_is_a_member_of_the_group_of_its_cluster_in_the_way_of_each_scheduler() {
+    let pod = |kind: &str| {
+        let entries = [
+            ("flink-k8s.taskmanager.gang-scheduling.type", kind),
+            ("flink-k8s.taskmanager.gang-scheduling.min-member", "2"),
+            (
+                "kubernetes.taskmanager.labels",
+                "scheduling.x-k8s.io/pod-group:another",
+            ),
+        ];
+        let factory = factory(&entries[usize::from(kind.is_empty()) * 2..], None);
+        let pod = factory.pod(&request(&factory), &owner()).unwrap();
+        let label = pod.metadata.labels.unwrap_or_default();
+        let annotation = pod.metadata.annotations.unwrap_or_default();
+        (
+            label.get("scheduling.x-k8s.io/pod-group").cloned(),
+            annotation.get("scheduling.k8s.io/group-name").cloned(),
+        )
+    };
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(pod("coscheduling"), (named("orders"), None));
+    assert_eq!(pod("volcano"), (named("another"), named("orders")));
+    assert_eq!(pod(""), (named("another"), None));
+}

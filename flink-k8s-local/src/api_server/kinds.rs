@@ -79,7 +79,7 @@ impl Kind {
 }
 
 /// Number of collections in the store.
-pub(crate) const STORAGES: usize = 22;
+pub(crate) const STORAGES: usize = 25;
 
 /// Finds a kind by its place in the path.
 pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
@@ -337,5 +337,27 @@ pub(crate) static KINDS: &[Kind] = &[
             "clusterrole",
             round_trip::<ClusterRole>,
         )
+    },
+    // Of custom kinds there is no type here: what is sent is stored.
+    Kind {
+        group: "gateway.networking.k8s.io",
+        subresources: &["status"],
+        counts_generation: true,
+        ..core(22, "HTTPRoute", "httproutes", "httproute", round_trip::<Value>)
+    },
+    Kind {
+        group: "scheduling.x-k8s.io",
+        version: "v1alpha1",
+        short_names: &["pg", "pgs"],
+        subresources: &["status"],
+        counts_generation: true,
+        ..core(23, "PodGroup", "podgroups", "podgroup", round_trip::<Value>)
+    },
+    Kind {
+        group: "scheduling.volcano.sh",
+        version: "v1beta1",
+        short_names: &["podgroup-v1beta1"],
+        counts_generation: true,
+        ..core(24, "PodGroup", "podgroups", "podgroup", round_trip::<Value>)
     },
 ];

@@ -64,6 +64,63 @@ async fn a_second_deploy_of_the_same_finds_everything_there_and_changes_nothing(
     assert_eq!((fake.names(), changes(&fake).len()), (names, made));
 }
 
+/// The specification of a cluster whose TaskManagers are scheduled together by Volcano.
+fn gang() -> ClusterSpecification {
+    let mut gang = specification();
+    for (key, value) in [
+        ("flink-k8s.taskmanager.gang-scheduling.type", "volcano"),
+        ("flink-k8s.taskmanager.gang-scheduling.min-member", "2"),
+        ("flink-k8s.scheduler-name", "volcano"),
+    ] {
+        gang.configuration.set(key, value, Origin::CommandLine);
+    }
+    gang
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_group_of_a_cluster_is_a_part_of_it_that_a_second_deploy_completes() {
+    let fake = Fake::default();
+    let deploy = || async {
+        fake.descriptor()
+            .deploy_session_cluster(&gang())
+            .await
+            .unwrap()
+            .change
+    };
+    assert_eq!(deploy().await, DeployChange::Created);
+    let group = reference(ObjectKind::VolcanoPodGroup, "orders");
+    assert_eq!(fake.state().contents[&group]["spec"]["minMember"], 2);
+    assert_eq!(deploy().await, DeployChange::Unchanged);
+    let owner = fake.state().others.remove(&group).unwrap();
+    assert_eq!(deploy().await, DeployChange::Completed);
+    assert_eq!(fake.state().others[&group], owner);
+    fake.descriptor().kill_cluster(&orders()).await.unwrap();
+    assert_eq!(fake.names(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_with_a_group_that_this_kubernetes_does_not_know_leaves_nothing_behind() {
+    let fake = Fake::default();
+    fake.descriptor().deploy_session_cluster(&gang()).await.unwrap();
+    let calls = fake.state().calls.clone();
+    let creations = calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| **call == "create_accompanying_object");
+    let (of_group, _) = creations.clone().nth(2).unwrap();
+
+    let fake = Fake::default();
+    fake.state().faults.insert(of_group, Fault::UnknownKind);
+    let error = fake
+        .descriptor()
+        .deploy_session_cluster(&gang())
+        .await
+        .unwrap_err();
+    let words = "cannot create PodGroup team-a/orders: this Kubernetes has no PodGroup of scheduling.volcano.sh/v1beta1";
+    assert!(chain(&error).contains(words), "{}", chain(&error));
+    assert_eq!(fake.names(), [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_cluster_of_that_name_is_refused_with_what_differs_and_not_touched() {
     let fake = Fake::default();

@@ -47,6 +47,8 @@ pub(super) enum Fault {
     Forbidden,
     /// The quota leaves no room.
     Quota,
+    /// There is no such kind.
+    UnknownKind,
 }
 
 impl Fake {
@@ -314,6 +316,7 @@ fn create_error(object: ObjectReference, fault: Fault) -> CreateObjectError {
             object,
             message: "exceeded quota: small".to_owned(),
         },
+        Fault::UnknownKind => CreateObjectError::UnknownKind { object },
         Fault::Failure | Fault::LostAnswer => CreateObjectError::Api {
             object,
             transient: true,
@@ -326,7 +329,7 @@ fn create_error(object: ObjectReference, fault: Fault) -> CreateObjectError {
 fn read_error(fault: Fault) -> ReadError {
     let (what, namespace) = ("the objects".to_owned(), "team-a".parse().unwrap());
     match fault {
-        Fault::Forbidden | Fault::Quota => ReadError::Forbidden {
+        Fault::Forbidden | Fault::Quota | Fault::UnknownKind => ReadError::Forbidden {
             what,
             namespace,
             message: "no".to_owned(),
