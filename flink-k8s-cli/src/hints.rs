@@ -205,8 +205,8 @@ fn hint_for_upgrade(error: &UpgradeError) -> Option<&'static str> {
             "`flink-k8s application upgrade CLUSTER --resume` goes on with it, --abort brings the old cluster back",
         ),
         UpgradeError::TooLarge { .. } => Some(
-            "a jar that was staged from somebody's machine is too large to be kept for a way back: stop this cluster with \
-             --with-savepoint, and start one with -s whose jar is in the image or fetched by the JobManager",
+            "stop this cluster with --with-savepoint, and start another one with -s; or ship less, such as with files that are \
+             in the image",
         ),
         UpgradeError::JarNeeded { .. } => {
             Some("give the same command line as at first: its jars are uploaded once more")

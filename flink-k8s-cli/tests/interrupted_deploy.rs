@@ -28,14 +28,14 @@ async fn cut_everywhere(moment: Moment) {
         let case = format!("killed {moment:?} call {call}");
         let first = deploy(&machine, client.clone(), Some(Cut { call, moment }), &[]).await;
         if first.status.success() {
-            assert_one_whole_cluster(&client, &namespace, &case).await;
+            assert_one_whole_cluster(&client, &namespace, &[], &case).await;
             assert!(call > 5, "a deploy makes more than {call} calls");
             break;
         }
         assert_eq!(first.status.code(), None, "{case}: {}", said(&first));
         let second = deploy(&machine, client.clone(), None, &[]).await;
         assert!(second.status.success(), "{case}: {}", said(&second));
-        assert_one_whole_cluster(&client, &namespace, &case).await;
+        assert_one_whole_cluster(&client, &namespace, &[], &case).await;
         let ending = ["created", "completed", "nothing is changed"];
         let ending = ending.into_iter().find(|ending| said(&second).contains(ending));
         endings.push(ending.unwrap_or_else(|| panic!("{case}: {}", said(&second))));
@@ -92,7 +92,7 @@ async fn a_changed_specification_is_refused_with_the_difference_and_replace_show
     assert!(replaced.status.success(), "{text}");
     let plan = text.find("data.config.yaml: parallelism.default").unwrap();
     assert!(plan < text.find("cluster orders created").unwrap(), "{text}");
-    assert_one_whole_cluster(&client, &namespace, "replaced").await;
+    assert_one_whole_cluster(&client, &namespace, &[], "replaced").await;
     let again = deploy(&machine, client.clone(), None, &[changed, "--replace"]).await;
     assert!(said(&again).contains("nothing is changed"), "{}", said(&again));
     cluster.shutdown().await;

@@ -1,5 +1,5 @@
 //! An upgrade that is killed at any call that changes something, and then repeated, ends with exactly one whole cluster, or
-//! one job, that goes on from the right savepoint.
+//! one job, that goes on from the right savepoint, with the right jar.
 
 #![expect(clippy::unwrap_used, reason = "what cannot be unwrapped here fails the test")]
 
@@ -9,12 +9,15 @@ mod everywhere;
 mod flink;
 #[path = "interruption/guillotine.rs"]
 mod guillotine;
+#[path = "interruption/jars.rs"]
+mod jars;
 #[path = "interruption/job_upgrades.rs"]
 mod job_upgrades;
 #[path = "interruption/session_flink.rs"]
 mod session_flink;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -28,8 +31,11 @@ use kube::api::{Api, ListParams};
 use everywhere::{changes_something, everywhere};
 use flink::{Flink, Told, UNLUCKY};
 use guillotine::{Blade, Cut, Machine, Moment, assert_one_whole_cluster, said};
+use jars::write_jar;
 
-const JAR: &str = "local:///opt/flink/usrlib/job.jar";
+const RECORD: &str = "flink-k8s-upgrade-orders";
+/// More than one ConfigMap holds.
+const BALLAST: &[u8] = &[7; 1024 * 1024];
 /// The certificates have to stay the same.
 const TLS: &str = "-Dflink-k8s.tls=auto";
 const CHANGED: &str = "-Dparallelism.default=3";
@@ -43,12 +49,18 @@ struct Scene {
     told: Arc<Mutex<Told>>,
     old_job: String,
     certificates: BTreeMap<String, ByteString>,
+    jars: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn set(client: kube::Client, namespace: String) -> Self {
+    /// With a jar that has this in it, besides what it needs.
+    async fn set(client: kube::Client, namespace: String, ballast: &[u8]) -> Self {
         let machine = Machine::new(&namespace);
-        let words = ["application", "start", "--detached", TLS, JAR];
+        let jars = tempfile::tempdir().unwrap();
+        let [old, new] = ["old.jar", "new.jar"].map(|name| jars.path().join(name));
+        write_jar(&old, ballast);
+        write_jar(&new, &[]);
+        let words = ["application", "start", "--detached", TLS, old.to_str().unwrap()];
         let started = machine
             .run(client.clone(), &Blade::new(None, |_| false), &words)
             .await;
@@ -60,10 +72,15 @@ impl Scene {
             told: Arc::default(),
             old_job: String::new(),
             certificates: BTreeMap::new(),
+            jars,
         };
         scene.old_job = scene.job().await;
         scene.certificates = scene.secret("orders-tls").await;
         scene
+    }
+
+    fn jar(&self, name: &str) -> String {
+        self.jars.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// Runs a command of `flink-k8s application` until it ends or is cut off.
@@ -91,6 +108,24 @@ impl Scene {
         self.application(cut, &words).await
     }
 
+    /// Goes on as from another machine, which does not have the new jar. Before Kubernetes has it, nothing is done; then, and
+    /// when there is nothing to go on with, the upgrade begins anew.
+    async fn go_on(&self, words: &[&str]) -> Output {
+        if self.config_map(RECORD).await.is_some() {
+            let (new, away) = (self.jar("new.jar"), self.jar("away.jar"));
+            fs::rename(&new, &away).unwrap();
+            let resumed = self.upgrade(None, &["--resume"]).await;
+            fs::rename(away, new).unwrap();
+            if !said(&resumed).contains("the new jar is not whole in Kubernetes") {
+                return resumed;
+            }
+            let told = &self.told.lock().unwrap().stopped.clone();
+            assert!(told.is_empty(), "{}", said(&resumed));
+            assert_eq!(resumed.status.code(), Some(1), "{}", said(&resumed));
+        }
+        self.upgrade(None, words).await
+    }
+
     async fn deployment(&self) -> Deployment {
         let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
         deployments.get("orders").await.unwrap()
@@ -107,18 +142,21 @@ impl Scene {
         Some(found.data.unwrap().into_values().collect())
     }
 
-    /// The names of all Secrets, once there is only one: the garbage collector is a moment behind.
-    async fn last_secret(&self) -> Vec<String> {
+    /// The names of all Secrets, once nothing is kept for an upgrade: the garbage collector is a moment behind.
+    async fn secrets_after_the_upgrade(&self) -> Vec<String> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let config_maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let of_jars = ListParams::default().labels("type=flink-k8s-upgrade-jar");
         let mut names = Vec::new();
         for _ in 0..600 {
             let found = secrets.list(&ListParams::default()).await.unwrap();
+            let jars = config_maps.list_metadata(&of_jars).await.unwrap().items;
             names = found
                 .items
                 .into_iter()
                 .filter_map(|secret| secret.metadata.name)
                 .collect();
-            if names.len() == 1 {
+            if names.len() == 1 && jars.is_empty() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -131,16 +169,13 @@ impl Scene {
         secrets.get(name).await.unwrap().data.unwrap()
     }
 
-    /// Fails unless one whole cluster with this in its configuration runs another job from the last savepoint, and
+    /// Fails unless one whole cluster with this in its configuration, and this jar, runs another job from the last savepoint, and
     /// nothing is left of the upgrade.
-    async fn assert_goes_on_with(&self, expected: &str, case: &str) {
-        assert_eq!(
-            self.config_map("flink-k8s-upgrade-orders").await,
-            None,
-            "{case}: the record is gone"
-        );
-        assert_one_whole_cluster(&self.client, &self.namespace, case).await;
-        assert_eq!(self.last_secret().await, ["orders-tls"], "{case}");
+    async fn assert_goes_on_with(&self, (expected, jar): (&str, &str), case: &str) {
+        assert_eq!(self.config_map(RECORD).await, None, "{case}: the record is gone");
+        assert_eq!(self.secrets_after_the_upgrade().await, ["orders-tls"], "{case}");
+        let jar = fs::read(self.jar(jar)).unwrap();
+        assert_one_whole_cluster(&self.client, &self.namespace, &jar, case).await;
         assert!(
             self.secret("orders-tls").await == self.certificates,
             "{case}: the certificates are others"
@@ -163,16 +198,17 @@ impl Scene {
 }
 
 /// Kills one upgrade, which leads to this exit code, at this call, and repeats it. Says whether it was killed.
-async fn cut_once(scene: Scene, cut: Cut, option: &str, code: i32, expected: &str) -> bool {
+async fn cut_once(scene: Scene, cut: Cut, option: &str, code: i32, expected: (&str, &str)) -> bool {
     let case = format!("{option}, killed {cut:?}");
-    let words = [&MODE[..], &[option, JAR]].concat();
+    let jar = scene.jar("new.jar");
+    let words = [&MODE[..], &[option, &jar]].concat();
     let first = scene.upgrade(Some(cut), &words).await;
     if first.status.code() == Some(code) {
         scene.assert_goes_on_with(expected, &case).await;
         return false;
     }
     assert_eq!(first.status.code(), None, "{case}: {}", said(&first));
-    let second = scene.upgrade(None, &words).await;
+    let second = scene.go_on(&words).await;
     // When its last step was done, it begins anew, and what is wanted is there already; or fails once more.
     let is_over = second.status.code() == Some(code);
     assert!(is_over, "{case}: {}\nthen: {}", said(&first), said(&second));
@@ -180,9 +216,9 @@ async fn cut_once(scene: Scene, cut: Cut, option: &str, code: i32, expected: &st
     true
 }
 
-async fn cut_everywhere(moment: Moment, option: &str, code: i32, expected: &str) {
+async fn cut_everywhere(moment: Moment, option: &str, code: i32, expected: (&str, &str)) {
     everywhere(moment, async |client, namespace, cut| {
-        let scene = Scene::set(client, namespace).await;
+        let scene = Scene::set(client, namespace, &[]).await;
         cut_once(scene, cut, option, code, expected).await
     })
     .await;
@@ -190,44 +226,45 @@ async fn cut_everywhere(moment: Moment, option: &str, code: i32, expected: &str)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_is_killed_before_any_of_its_calls_is_completed_by_the_next_one() {
-    cut_everywhere(Moment::Before, CHANGED, 0, "default: 3").await;
+    cut_everywhere(Moment::Before, CHANGED, 0, ("default: 3", "new.jar")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_is_killed_after_any_of_its_calls_is_completed_by_the_next_one() {
-    cut_everywhere(Moment::After, CHANGED, 0, "default: 3").await;
+    cut_everywhere(Moment::After, CHANGED, 0, ("default: 3", "new.jar")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_to_what_fails_goes_back_wherever_it_is_killed() {
     let unlucky = format!("-Dpipeline.name={UNLUCKY}");
-    cut_everywhere(Moment::Before, &unlucky, 1, "cluster-id").await;
+    cut_everywhere(Moment::Before, &unlucky, 1, ("cluster-id", "old.jar")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be_aborted() {
     let cluster = TestCluster::start().await;
-    let scene = Scene::set(cluster.client(), cluster.namespace().to_owned()).await;
-    let wanted = [&MODE[..], &[CHANGED, JAR]].concat();
+    let scene = Scene::set(cluster.client(), cluster.namespace().to_owned(), BALLAST).await;
+    let jar = scene.jar("new.jar");
+    let wanted = [&MODE[..], &[CHANGED, &jar]].concat();
     let dry = scene
-        .upgrade(None, &[&MODE[..], &["--dry-run", CHANGED, JAR]].concat())
+        .upgrade(None, &[&wanted[..2], &["--dry-run"], &wanted[2..]].concat())
         .await;
     assert!(dry.status.success(), "{}", said(&dry));
     assert!(said(&dry).contains("parallelism.default"), "{}", said(&dry));
-    assert_eq!(scene.config_map("flink-k8s-upgrade-orders").await, None);
+    assert_eq!(scene.config_map(RECORD).await, None);
 
     // The old job is stopped, and the client dies before it hears of that.
     let stop = Cut {
-        call: 6,
+        call: 9,
         moment: Moment::After,
     };
     let killed = scene.upgrade(Some(stop), &wanted).await;
     assert_eq!(killed.status.code(), None, "{}", said(&killed));
     assert_eq!(scene.told.lock().unwrap().stopped.len(), 1, "{}", said(&killed));
 
-    let other = scene
-        .upgrade(None, &[&MODE[..], &["-Dparallelism.default=4", JAR]].concat())
-        .await;
+    // The same command line with another file is another upgrade.
+    write_jar(jar.as_ref(), b"changed");
+    let other = scene.upgrade(None, &wanted).await;
     assert_eq!(other.status.code(), Some(1), "{}", said(&other));
     for expected in [
         "is stopping the old job",
@@ -241,7 +278,12 @@ async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be
             said(&other)
         );
     }
-    let start = scene.application(None, &["start", "--detached", JAR]).await;
+    let start = scene.application(None, &["start", "--detached", &jar]).await;
+    assert_eq!(start.status.code(), Some(1), "{}", said(&start));
+    assert!(said(&start).contains("is under way"), "{}", said(&start));
+    let words = ["session", "start", "--no-wait"];
+    let blade = Blade::new(None, |_| false);
+    let start = scene.machine.run(scene.client.clone(), &blade, &words).await;
     assert_eq!(start.status.code(), Some(1), "{}", said(&start));
     assert!(said(&start).contains("is under way"), "{}", said(&start));
 
@@ -257,6 +299,8 @@ async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be
         "{}",
         said(&aborted)
     );
-    scene.assert_goes_on_with("cluster-id", "aborted").await;
+    scene
+        .assert_goes_on_with(("cluster-id", "old.jar"), "aborted")
+        .await;
     cluster.shutdown().await;
 }

@@ -10,12 +10,14 @@ mod gate;
 mod jar_file;
 mod job_plan;
 mod kept_certificates;
+mod kept_jars;
 mod objects;
 mod old_job;
 mod plan;
 mod session_job;
 mod swap;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
@@ -31,12 +33,15 @@ use flink_k8s_core::upgrade::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tokio::time;
 
 pub use error::UpgradeError;
 pub use jar_file::JarFile;
 pub use job_plan::JobUpgradePlan;
 pub use plan::UpgradePlan;
+
+use kept_jars::JarParts;
 
 use crate::back_off::BackOff;
 use crate::kube_rs::KubeRsClient;
@@ -127,8 +132,11 @@ impl Upgrader {
     /// # Cancel safety
     ///
     /// If the future is dropped, the upgrade may be written down; [`Upgrader::take_up`] finds it.
-    pub async fn begin(&self, plan: UpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
-        self.write_down(plan.into_record(by)).await
+    pub async fn begin(&self, mut plan: UpgradePlan, by: &str) -> Result<Upgrade<'_>, UpgradeError> {
+        let jar = std::mem::take(&mut plan.jar);
+        let mut upgrade = self.write_down(plan.into_record(by)).await?;
+        upgrade.jar = jar;
+        Ok(upgrade)
     }
 
     /// As [`Upgrader::begin`], for a job of a session cluster.
@@ -207,6 +215,7 @@ impl Upgrader {
             upgrader: self,
             record,
             version: stored.metadata.resource_version.clone().unwrap_or_default(),
+            jar: JarParts::default(),
         }
     }
 
@@ -268,6 +277,8 @@ pub struct Upgrade<'a> {
     upgrader: &'a Upgrader,
     record: UpgradeRecord,
     version: String,
+    /// What this client has of the jar that is to be staged.
+    jar: JarParts,
 }
 
 impl Upgrade<'_> {
@@ -293,11 +304,7 @@ impl Upgrade<'_> {
         // The futures are large.
         let event = match phase {
             Phase::Intended if self.is_of_job() => Box::pin(self.prepare()).await?,
-            Phase::Intended => {
-                Box::pin(self.keep_certificates()).await?;
-                self.mark(&self.record.upgrade_id.to_string(), Event::Marked)
-                    .await?
-            }
+            Phase::Intended => Box::pin(self.keep()).await?,
             Phase::Securing => Box::pin(self.secure()).await?,
             Phase::Stopping => Box::pin(self.stop()).await?,
             Phase::Removing(_) if self.is_of_job() => Box::pin(self.end_jobs()).await?,
@@ -442,6 +449,41 @@ impl Upgrade<'_> {
         self.version = stored.metadata.resource_version.unwrap_or_default();
         self.record = next;
         Ok(())
+    }
+
+    /// Keeps what the record must not or cannot hold, and tells the old cluster.
+    async fn keep(&self) -> Result<Event, UpgradeError> {
+        self.keep_certificates().await?;
+        if let Some(reason) = self.keep_jars().await? {
+            return Ok(Event::Refused(reason));
+        }
+        self.mark(&self.record.upgrade_id.to_string(), Event::Marked)
+            .await
+    }
+
+    /// Of an object that belongs to the record, and goes with it.
+    async fn metadata_of_copy(
+        &self,
+        name: String,
+        labels: BTreeMap<String, String>,
+    ) -> Result<ObjectMeta, UpgradeError> {
+        let target = self.record.target();
+        let found = self.upgrader.stored(&target).await?;
+        let owner =
+            found.and_then(|found| FlinkObject::from_metadata(ObjectKind::ConfigMap, &found.metadata));
+        let owner = owner.ok_or(UpgradeError::TakenOver(target))?;
+        Ok(ObjectMeta {
+            name: Some(name),
+            labels: Some(labels),
+            owner_references: Some(vec![OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: ObjectKind::ConfigMap.to_string(),
+                name: owner.reference.name,
+                uid: owner.uid.to_string(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        })
     }
 
     /// Tells the old cluster whether it is being upgraded.

@@ -33,7 +33,7 @@ pub use standalone::{check_rest_demand, elastic_settings};
 use application::StagedJar;
 pub use application::{
     APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, ApplicationConfiguration, LARGEST_STAGED_JAR,
-    STAGED_JAR_DIRECTORY, is_application,
+    STAGED_JAR_DIRECTORY, STAGED_JAR_KEY, is_application, is_staged_jar, staged_jar_parts,
 };
 
 /// Main class of a session cluster's JobManager.

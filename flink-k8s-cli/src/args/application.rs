@@ -59,7 +59,7 @@ pub(crate) struct ApplicationArguments {
     #[arg(long, hide = true)]
     pub(crate) without_jar: bool,
     #[arg(
-        help = "The jar: a file of this machine, up to 32 MiB, which is staged in the cluster (not for an upgrade), one of \
+        help = "The jar: a file of this machine, up to 32 MiB, which is staged in the cluster, one of \
                   the image, such as local:///opt/flink/usrlib/job.jar, or an address from which the JobManager fetches it [default: \
                   pipeline.jars, else what the image has: usrlib, and since Flink 2.1 the class path]"
     )]

@@ -98,7 +98,7 @@ pub(super) async fn start(
     let descriptor = &connection.descriptor;
     let deployed = replace::deploy(
         printer,
-        descriptor,
+        &connection,
         OnDifference::from_flag(replace),
         async || {
             descriptor

@@ -1,7 +1,7 @@
 //! `flink-k8s application upgrade`
 
 use anyhow::bail;
-use flink_k8s_client::client_files::{ClientEnvironment, local_job_jar};
+use flink_k8s_client::client_files::ClientEnvironment;
 use flink_k8s_client::upgrade::{UpgradePlan, Upgrader, find_upgrade};
 use flink_k8s_core::cluster_descriptor::ClusterSpecification;
 use flink_k8s_core::configuration::{Origin, kubernetes_options};
@@ -51,20 +51,16 @@ pub(crate) async fn run(
 
 /// What is wanted, from the command line.
 async fn wanted(
+    printer: &Printer,
     connection: &Connection,
     arguments: ApplicationUpgradeArguments,
 ) -> anyhow::Result<(ClusterSpecification, ApplicationConfiguration)> {
     let mut configuration = connection.configuration.clone();
     let application = render::application(&mut configuration, arguments.application);
-    if let Some(jar) = local_job_jar(&configuration)? {
-        bail!(
-            "{} is a file of this machine, and an upgrade needs a jar that it does not have to keep: in the image (local://), or \
-             where the JobManager can fetch it from",
-            jar.display()
-        );
-    }
+    let environment = &connection.environment;
     let specification =
-        effective_configuration::specification(&connection.environment, configuration).await?;
+        effective_configuration::application_specification(printer, environment, configuration, &application)
+            .await?;
     Ok((specification, application))
 }
 
@@ -77,7 +73,7 @@ async fn begin(
 ) -> anyhow::Result<Outcome> {
     require_permissions(connection).await?;
     let is_dry = arguments.flags.dry_run;
-    let (specification, application) = wanted(connection, arguments).await?;
+    let (specification, application) = wanted(printer, connection, arguments).await?;
     let by = upgrade::user();
     let plan = upgrader.plan(mode, &specification, &application).await?;
     upgrade::plan(printer, &plan);
@@ -99,18 +95,20 @@ async fn go_on(
 ) -> anyhow::Result<Outcome> {
     upgrade::under_way(printer, record);
     let flags = arguments.flags.clone();
+    let mut jar = None;
     if !flags.resume && !flags.abort {
         if flags.dry_run {
             return Ok(Outcome::Success);
         }
-        let (specification, application) = wanted(connection, arguments).await?;
+        let (specification, application) = wanted(printer, connection, arguments).await?;
         let is_same = flags.mode == Some(record.progress.mode())
             && UpgradePlan::is_of(record, &specification, &application, &connection.namespace)?;
         if !is_same {
             return Err(upgrade::another_is_under_way(record).into());
         }
+        jar = specification.files.job_jar;
     }
-    upgrade::taken_up(printer, connection, upgrader, &record.target(), &flags).await
+    upgrade::taken_up(printer, connection, upgrader, &record.target(), &flags, jar).await
 }
 
 /// Refuses, before anything is touched, what the user may not do to the end.

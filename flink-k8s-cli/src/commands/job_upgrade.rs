@@ -61,7 +61,7 @@ pub(crate) async fn run(printer: &Printer, arguments: JobUpgradeArguments) -> an
             return Err(upgrade::another_is_under_way(&record).into());
         }
     }
-    upgrade::taken_up(printer, &connection, &upgrader, &target, &flags).await
+    upgrade::taken_up(printer, &connection, &upgrader, &target, &flags, None).await
 }
 
 async fn begin(

@@ -4,7 +4,8 @@ use flink_k8s_client::kubernetes_cluster_descriptor::KubernetesClusterDescriptor
 use flink_k8s_core::cluster_descriptor::{DeployChange, DeployError, DeployedCluster};
 use flink_k8s_core::manifest::ObjectDifferences;
 
-use super::render;
+use super::{render, upgrade};
+use crate::connection::Connection;
 use crate::printer::Printer;
 
 /// What happens when another cluster of the name runs.
@@ -26,7 +27,7 @@ impl OnDifference {
 /// Deploys. Where another cluster runs under the name and is to be replaced, it is removed, and it is deployed once more.
 pub(crate) async fn deploy<T>(
     printer: &Printer,
-    descriptor: &KubernetesClusterDescriptor,
+    connection: &Connection,
     on_difference: OnDifference,
     deploy: impl AsyncFn() -> Result<T, DeployError>,
 ) -> anyhow::Result<T> {
@@ -34,7 +35,8 @@ pub(crate) async fn deploy<T>(
         Err(DeployError::Different {
             running, differences, ..
         }) if on_difference == OnDifference::Replace => {
-            remove(printer, descriptor, &running, &differences).await?;
+            upgrade::refuse_during_upgrades(connection, &running.cluster_id).await?;
+            remove(printer, &connection.descriptor, &running, &differences).await?;
             Ok(deploy().await?)
         }
         deployed => Ok(deployed?),

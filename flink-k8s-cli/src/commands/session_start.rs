@@ -10,7 +10,7 @@ use flink_k8s_core::configuration::{
 };
 
 use super::replace::{self, OnDifference};
-use super::{dry_run, interrupted, permissions};
+use super::{dry_run, interrupted, permissions, upgrade};
 use crate::args::{OutputFormat, SessionStartArguments};
 use crate::connection::Connection;
 use crate::effective_configuration;
@@ -66,11 +66,12 @@ pub(crate) async fn deploy(
 ) -> anyhow::Result<DeployedCluster> {
     name_the_cluster(printer, &mut connection.configuration)?;
     permissions::before_start(printer, &connection.kube, &connection.configuration).await?;
+    upgrade::refuse_during_upgrade(connection, &connection.cluster_id(None)?).await?;
     let specification =
         effective_configuration::specification(&connection.environment, connection.configuration.clone())
             .await?;
     let descriptor = &connection.descriptor;
-    let deployed = replace::deploy(printer, descriptor, on_difference, async || {
+    let deployed = replace::deploy(printer, connection, on_difference, async || {
         descriptor.deploy_session_cluster(&specification).await
     });
     let DeployOutcome { cluster, change, .. } = deployed.await?;

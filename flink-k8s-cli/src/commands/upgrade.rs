@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use flink_k8s_client::rest_client::{SavepointFormat, SavepointOptions};
-use flink_k8s_client::upgrade::{Upgrade, UpgradeError, UpgradeOptions, Upgrader, find_upgrade};
+use flink_k8s_client::upgrade::{
+    Upgrade, UpgradeError, UpgradeOptions, Upgrader, find_upgrade, find_upgrades,
+};
+use flink_k8s_core::cluster_descriptor::JobJarFile;
 use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::upgrade::{Ending, Phase, Snapshot, UpgradeRecord, UpgradeTarget};
 
@@ -54,17 +57,22 @@ pub(super) async fn begun(
     }
 }
 
-/// Takes an upgrade up that is under way, if it is what is wanted, and sees it through to its end.
+/// Takes an upgrade up that is under way, and sees it through to its end. Of the jar that is to be staged, Kubernetes may lack
+/// something.
 pub(super) async fn taken_up(
     printer: &Printer,
     connection: &Connection,
     upgrader: &Upgrader,
     target: &UpgradeTarget,
     flags: &UpgradeFlags,
+    jar: Option<JobJarFile>,
 ) -> anyhow::Result<Outcome> {
     tokio::select! {
         outcome = Box::pin(async {
             let mut upgrade = upgrader.take_up(target).await?.context("it has just ended")?;
+            if let Some(jar) = jar {
+                upgrade = upgrade.with_job_jar(&jar);
+            }
             if flags.abort {
                 require_way_back(upgrade.record())?;
                 let old = if target.job_id.is_some() {
@@ -169,6 +177,17 @@ pub(super) async fn refuse_during_upgrade(
     match find_upgrade(&connection.kube, &UpgradeTarget::cluster(cluster_id.clone())).await? {
         None => Ok(()),
         Some(record) => Err(another_is_under_way(&record).into()),
+    }
+}
+
+/// Refuses to remove a cluster of which an upgrade is under way, or of one of whose jobs.
+pub(super) async fn refuse_during_upgrades(
+    connection: &Connection,
+    cluster_id: &ClusterId,
+) -> anyhow::Result<()> {
+    match find_upgrades(&connection.kube, cluster_id).await?.first() {
+        None => Ok(()),
+        Some(record) => Err(another_is_under_way(record).into()),
     }
 }
 

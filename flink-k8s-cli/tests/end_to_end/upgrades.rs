@@ -38,7 +38,8 @@ impl Counting {
             ),
             format!("-Dexecution.checkpointing.dir={}", directory("checkpoints")),
             "-Dflink-k8s.application.on-finish=keep".to_owned(),
-            JAR.to_owned(),
+            // Sources without a split end at once, and no savepoint can be taken in that moment.
+            "-Dparallelism.default=1".to_owned(),
         ]);
         Self {
             input: path(&input).to_owned(),
@@ -48,9 +49,10 @@ impl Counting {
         }
     }
 
-    /// Runs `flink-k8s application` with this program, which takes so many milliseconds for a line.
-    fn application(&self, command: &[&str], delay: &str) -> Output {
+    /// Runs `flink-k8s application` with the program in this jar, which takes so many milliseconds for a line.
+    fn application(&self, command: &[&str], jar: &str, delay: &str) -> Output {
         let program = [
+            jar,
             "--input",
             &self.input,
             "--output",
@@ -63,10 +65,11 @@ impl Counting {
             .flink_k8s(&[&["application"], command, &options].concat())
     }
 
-    /// Upgrades it, which must end with this exit code; returns what is printed and what is said.
+    /// Upgrades it to a jar of this machine, which must end with this exit code; returns what is printed and what is said.
     fn upgrade(&self, mode: &str, change: &[&str], delay: &str, code: i32) -> (String, String) {
         let command = ["upgrade", "e2e", "--timeout", "2min", "--mode", mode];
-        let ended = self.application(&[&command[..], change].concat(), delay);
+        let jar = path(self.machine.job_jar());
+        let ended = self.application(&[&command[..], change].concat(), jar, delay);
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(code), "{said}");
         (String::from_utf8(ended.stdout).unwrap(), said)
@@ -78,7 +81,7 @@ async fn an_application_goes_on_where_it_was_through_upgrades_that_succeed_and_o
     let Some(machine) = Machine::start() else { return };
     let counting = Counting::on(machine);
     let machine = &counting.machine;
-    let started = counting.application(&["start", "--detached"], "100");
+    let started = counting.application(&["start", "--detached"], JAR, "100");
     assert!(
         started.status.success(),
         "{}",
@@ -96,6 +99,7 @@ async fn an_application_goes_on_where_it_was_through_upgrades_that_succeed_and_o
     let (savepoint, said) = counting.upgrade("savepoint", &["-Dpipeline.name=second"], "101", 0);
     let order = [
         "pipeline.name",
+        "copying the staged jars",
         "secured: ",
         "stopping job",
         savepoint.trim(),

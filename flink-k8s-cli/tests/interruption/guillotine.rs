@@ -1,5 +1,6 @@
 //! A program that is killed at a call of its own.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -200,8 +201,8 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails unless there is one cluster with all its parts, and nothing besides.
-pub(crate) async fn assert_one_whole_cluster(client: &kube::Client, namespace: &str, case: &str) {
+/// Fails unless there is one cluster with all its parts and this jar staged, if it is not empty, and nothing besides.
+pub(crate) async fn assert_one_whole_cluster(client: &kube::Client, namespace: &str, jar: &[u8], case: &str) {
     let all = ListParams::default();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let deployments = deployments.list(&all).await.unwrap().items;
@@ -213,6 +214,15 @@ pub(crate) async fn assert_one_whole_cluster(client: &kube::Client, namespace: &
     let services = services.list(&all).await.unwrap().items;
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let config_maps = config_maps.list(&all).await.unwrap().items;
+    let mut staged: BTreeMap<_, _> = config_maps
+        .iter()
+        .filter_map(|object| {
+            Some((
+                object.metadata.name.clone()?,
+                object.binary_data.clone()?.remove("jar")?.0,
+            ))
+        })
+        .collect();
     let parts = services.into_iter().map(|object| object.metadata);
     let parts = parts.chain(config_maps.into_iter().map(|object| object.metadata));
     let mut names = Vec::new();
@@ -225,6 +235,9 @@ pub(crate) async fn assert_one_whole_cluster(client: &kube::Client, namespace: &
         );
         names.push(part.name.unwrap());
     }
+    let content: Vec<u8> = staged.values().flatten().copied().collect();
+    assert!(content == jar, "{case}: another jar is staged: {names:?}");
+    names.retain(|name| staged.remove(name).is_none());
     names.sort();
     assert_eq!(names, ["flink-config-orders", "orders", "orders-rest"], "{case}");
 }

@@ -1,8 +1,6 @@
 //! The upgrade of a job of a session cluster.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +11,7 @@ use kube::api::{Api, ListParams};
 use super::everywhere::{changes_something, everywhere};
 use super::flink::{Flink, UNLUCKY};
 use super::guillotine::{Blade, Cut, Machine, Moment, said};
+use super::jars::write_jar;
 use super::session_flink::{MISSING_CLASS, Session, SessionEndpoint};
 
 const OLD_JOB: &str = "0123456789abcdef0123456789abcdef";
@@ -37,7 +36,7 @@ impl Scene {
         assert!(started.status.success(), "{}", said(&started));
         let jars = tempfile::tempdir().unwrap();
         for name in ["old.jar", "new.jar"] {
-            write_jar(&jars.path().join(name));
+            write_jar(&jars.path().join(name), &[]);
         }
         Self {
             client,
@@ -112,19 +111,6 @@ impl Scene {
         assert_eq!(job.from.as_ref(), Some(*savepoint), "{case}");
         assert!(job.arguments.contains(argument), "{case}: {job:?}");
     }
-}
-
-/// A jar that names the class to run.
-fn write_jar(path: &Path) {
-    let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
-    let options = zip::write::SimpleFileOptions::default();
-    zip.start_file("META-INF/MANIFEST.MF", options).unwrap();
-    zip.write_all(b"Manifest-Version: 1.0\nMain-Class: examples.Job\n")
-        .unwrap();
-    zip.start_file("examples/Job.class", options).unwrap();
-    zip.write_all(path.file_name().unwrap().as_encoded_bytes())
-        .unwrap();
-    zip.finish().unwrap();
 }
 
 /// Kills one upgrade, which leads to this exit code, at this call, and repeats it. Says whether it was killed.
@@ -271,6 +257,19 @@ async fn a_jar_that_the_job_manager_has_lost_is_uploaded_once_more_and_an_abort_
     let other = scene.upgrade_or_go_back(None, "other").await;
     assert_eq!(other.status.code(), Some(1), "{}", said(&other));
     assert!(said(&other).contains("is under way"), "{}", said(&other));
+    let words = [
+        "session",
+        "start",
+        "--no-wait",
+        "--replace",
+        "-Dparallelism.default=3",
+    ];
+    let blade = Blade::new(None, |_| false);
+    let replaced = scene.machine.run(scene.client.clone(), &blade, &words).await;
+    assert_eq!(replaced.status.code(), Some(1), "{}", said(&replaced));
+    for expected in ["is starting the new one", "job upgrade JOB-ID --resume"] {
+        assert!(said(&replaced).contains(expected), "{}", said(&replaced));
+    }
 
     let (old, new) = (scene.jar("old.jar"), scene.jar("new.jar"));
     let jars = ["--rollback-jar", old.to_str().unwrap(), new.to_str().unwrap()];

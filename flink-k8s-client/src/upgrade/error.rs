@@ -27,7 +27,7 @@ pub enum UpgradeError {
     /// Its job is upgraded together with it.
     #[error("cluster {0} is an application cluster, so its job is upgraded with it")]
     NotASession(ClusterId),
-    /// The objects do not fit into a record: a jar that is staged in the cluster is among them.
+    /// The objects do not fit into a record.
     #[error("the objects of both clusters have {} KiB, and the record of an upgrade has room for {} KiB", .size / 1024, .limit / 1024)]
     TooLarge {
         /// Their size in bytes.

@@ -84,11 +84,20 @@ fn digest(path: &Path) -> io::Result<String> {
         }
         hash.update(&chunk[..read]);
     }
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// The SHA-256 of this content, in hexadecimal digits.
+pub(super) fn sha256(content: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(content))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::new();
-    for byte in hash.finalize() {
+    for byte in bytes {
         let _ = write!(text, "{byte:02x}"); // A String takes everything.
     }
-    Ok(text)
+    text
 }
 
 #[cfg(test)]
@@ -107,6 +116,7 @@ mod tests {
         let other = JarFile::read(&write("ö ther.jar", "abc")).await.unwrap();
         let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(one.program(), JarProgram::new("one.jar", sum));
+        assert_eq!(sha256(b"abc"), sum);
         assert_eq!(other.program().jar, "_ ther.jar");
         assert!(other.is_of(&one.program()));
         let refusal = JarFile::read(&write("one.zip", "abc")).await.unwrap_err();

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use flink_k8s_core::kube_client::{
-    AccompanyingObject, CreateObjectError, FlinkObject, KubeClient as _, ObjectKind, ReadError,
+    AccompanyingObject, CreateObjectError, KubeClient as _, ObjectKind, ReadError,
 };
 use flink_k8s_core::labels;
 use flink_k8s_core::upgrade::{Side, UpgradeRecord};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
 use super::{Upgrade, UpgradeError, objects};
@@ -53,23 +52,9 @@ impl Upgrade<'_> {
             Some(stores) => stores,
             None => self.drawn(side)?,
         };
-        let found = self.upgrader.stored(&record.target()).await?;
-        let owner =
-            found.and_then(|found| FlinkObject::from_metadata(ObjectKind::ConfigMap, &found.metadata));
-        let owner = owner.ok_or_else(|| UpgradeError::TakenOver(record.target()))?;
+        let labels = UpgradeRecord::labels_for(&record.cluster_id);
         let copy = Secret {
-            metadata: ObjectMeta {
-                name: Some(self.copy_name()),
-                labels: Some(UpgradeRecord::labels_for(&record.cluster_id)),
-                owner_references: Some(vec![OwnerReference {
-                    api_version: "v1".to_owned(),
-                    kind: ObjectKind::ConfigMap.to_string(),
-                    name: owner.reference.name,
-                    uid: owner.uid.to_string(),
-                    ..OwnerReference::default()
-                }]),
-                ..ObjectMeta::default()
-            },
+            metadata: self.metadata_of_copy(self.copy_name(), labels).await?,
             data: Some(stores),
             ..Secret::default()
         };

@@ -17,6 +17,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
 use super::kept_certificates::{is_drawn, without_keys};
+use super::kept_jars::JarParts;
 use super::objects::{self, Start};
 use super::{UpgradeError, Upgrader, find_upgrade, new_record};
 use crate::rest_client::JobState;
@@ -41,6 +42,8 @@ pub struct UpgradePlan {
     deployment: Uid,
     old_objects: Vec<Value>,
     new_objects: Vec<Value>,
+    /// What is to be staged for the new cluster.
+    pub(super) jar: JarParts,
 }
 
 impl UpgradePlan {
@@ -61,7 +64,8 @@ impl UpgradePlan {
         namespace: &Namespace,
     ) -> Result<bool, UpgradeError> {
         let built = JobManagerSpecification::application(specification, application)?;
-        Ok(new_objects(&built, namespace)? == record.objects(Side::New))
+        let (objects, _) = new_objects(&built, &record.cluster_id, namespace)?;
+        Ok(objects == record.objects(Side::New))
     }
 
     pub(super) fn into_record(self, by: &str) -> UpgradeRecord {
@@ -100,7 +104,7 @@ impl Upgrader {
         }
         let uid = Uid::new(running.metadata.uid.clone().unwrap_or_default());
         let old_objects = self.old_objects(&cluster_id, &running, &uid).await?;
-        let new_objects = new_objects(&built, &namespace)?;
+        let (new_objects, jar) = new_objects(&built, &cluster_id, &namespace)?;
         refuse_secrets(&new_objects, &namespace)?;
         refuse_large(&[&old_objects, &new_objects])?;
         let old_job = self.old_job(&cluster_id, &running, &old_objects).await?;
@@ -122,6 +126,7 @@ impl Upgrader {
             deployment: uid,
             old_objects,
             new_objects,
+            jar,
         })
     }
 
@@ -156,6 +161,8 @@ impl Upgrader {
         let deployment = serde_json::to_value(running);
         let deployment = deployment.map_err(|source| UpgradeError::Specification(Box::new(source)))?;
         parts.push(objects::creatable(deployment, ObjectKind::Deployment));
+        // It stays where it is until it is kept.
+        JarParts::taken_from(&mut parts, cluster_id);
         Ok(parts)
     }
 
@@ -210,13 +217,20 @@ fn cluster_id(configuration: &FlinkConfiguration) -> Result<ClusterId, UpgradeEr
         .map_err(|source: flink_k8s_core::cluster_id::InvalidClusterId| invalid(source.into()))
 }
 
-fn new_objects(built: &JobManagerSpecification, namespace: &Namespace) -> Result<Vec<Value>, UpgradeError> {
+/// As they are written down, and what is staged of a jar.
+fn new_objects(
+    built: &JobManagerSpecification,
+    cluster_id: &ClusterId,
+    namespace: &Namespace,
+) -> Result<(Vec<Value>, JarParts), UpgradeError> {
     let manifest = ManifestObject::of_cluster(built, namespace);
     let manifest = manifest.map_err(|source| UpgradeError::Specification(Box::new(source)))?;
-    Ok(manifest
+    let mut objects: Vec<Value> = manifest
         .into_iter()
         .map(|object| without_keys(objects::creatable(object.value, object.kind)))
-        .collect())
+        .collect();
+    let jar = JarParts::taken_from(&mut objects, cluster_id);
+    Ok((objects, jar))
 }
 
 /// Refuses, before anything is touched, what the API server would not store.
@@ -249,10 +263,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_jar_in_one_of_the_clusters_is_refused_with_its_size() {
-        let jar = |size| vec![Value::from("j".repeat(size))];
-        assert!(refuse_large(&[&jar(400 * 1024), &jar(400 * 1024)]).is_ok());
-        let refusal = refuse_large(&[&jar(1024 * 1024), &[]]).unwrap_err();
+    fn more_than_a_record_can_hold_is_refused_with_its_size() {
+        let text = |size| vec![Value::from("j".repeat(size))];
+        assert!(refuse_large(&[&text(400 * 1024), &text(400 * 1024)]).is_ok());
+        let refusal = refuse_large(&[&text(1024 * 1024), &[]]).unwrap_err();
         assert_eq!(
             refusal.to_string(),
             "the objects of both clusters have 1024 KiB, and the record of an upgrade has room for 1000 KiB"

@@ -53,7 +53,10 @@ impl Upgrade<'_> {
             mark: &mark,
         };
         let objects = objects::prepared(record.objects(side), &start)?;
-        let objects = self.with_kept_certificates(side, objects).await?;
+        let mut objects = self.with_kept_certificates(side, objects).await?;
+        if let Some(reason) = self.fill_with_kept_jars(side, &mut objects).await? {
+            return Ok(Event::Refused(reason));
+        }
         let specification = objects::specification(objects)?;
         match self.upgrader.descriptor.deploy_objects(specification).await {
             Ok(_) => Ok(Event::Started),

@@ -16,7 +16,9 @@ use crate::decorators::MAIN_CONTAINER;
 use crate::flink_version::FlinkVersion;
 use crate::parameters::{InvalidSpecification, cluster_id};
 
-pub use staged_jar::{LARGEST_STAGED_JAR, STAGED_JAR_DIRECTORY};
+pub use staged_jar::{
+    LARGEST_STAGED_JAR, STAGED_JAR_DIRECTORY, STAGED_JAR_KEY, is_staged_jar, staged_jar_parts,
+};
 
 pub(super) use staged_jar::StagedJar;
 

@@ -129,6 +129,8 @@ impl UpgradeRecord {
     /// Label of such ConfigMaps, beside that of the cluster's name. They lack the one of the cluster's objects, with which
     /// they would go.
     pub const TYPE: &str = "flink-k8s-upgrade";
+    /// Label of staged jars that are kept during an upgrade, in the same place.
+    pub const JAR_TYPE: &str = "flink-k8s-upgrade-jar";
 
     /// Of an upgrade of which nothing is done yet.
     pub fn new(
@@ -211,9 +213,13 @@ impl UpgradeRecord {
 
     /// The labels of what belongs to upgrades of a cluster of this name, and of its jobs.
     pub fn labels_for(cluster_id: &ClusterId) -> BTreeMap<String, String> {
-        [(labels::TYPE, Self::TYPE), (labels::APP, cluster_id.as_str())]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into()
+        labels_with(Self::TYPE, cluster_id)
+    }
+
+    /// The labels of staged jars that an upgrade of a cluster of this name keeps. They are others, so that whoever looks for
+    /// records does not read jars.
+    pub fn labels_of_jars(cluster_id: &ClusterId) -> BTreeMap<String, String> {
+        labels_with(Self::JAR_TYPE, cluster_id)
     }
 
     /// The job of the start that is due or was made last.
@@ -346,6 +352,12 @@ impl UpgradeRecord {
             subject,
         })
     }
+}
+
+fn labels_with(kind: &str, cluster_id: &ClusterId) -> BTreeMap<String, String> {
+    [(labels::TYPE, kind), (labels::APP, cluster_id.as_str())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Reads the entries of a ConfigMap.

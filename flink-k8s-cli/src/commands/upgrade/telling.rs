@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flink_k8s_client::upgrade::{JobUpgradePlan, UpgradePlan};
+use flink_k8s_core::job_manager::is_staged_jar;
 use flink_k8s_core::manifest::ObjectDifferences;
 use flink_k8s_core::upgrade::{Ending, JarProgram, Phase, Progress, Side, UpgradeMode, UpgradeRecord};
 
@@ -109,6 +110,9 @@ pub(super) fn phase(printer: &Printer, record: &UpgradeRecord) {
         Phase::Intended if is_of_job => {
             "taking the jars to the JobManager, and seeing whether they can be run there ...".to_owned()
         }
+        Phase::Intended if keeps_jars(record) => {
+            "copying the staged jars into Kubernetes, for both ways ...".to_owned()
+        }
         Phase::Securing if progress.mode() == UpgradeMode::Savepoint => {
             format!("taking a savepoint of job {old_job}, which goes on meanwhile ...")
         }
@@ -156,6 +160,12 @@ pub(super) fn phase(printer: &Printer, record: &UpgradeRecord) {
         Phase::Intended | Phase::Settling | Phase::Undecided | Phase::Stuck | Phase::Ended(_) => return,
         other => other.to_string(),
     });
+}
+
+fn keeps_jars(record: &UpgradeRecord) -> bool {
+    let [old, new] = [Side::Old, Side::New].map(|side| record.objects(side));
+    let mut objects = old.iter().chain(new);
+    objects.any(|object| is_staged_jar(object, &record.cluster_id))
 }
 
 /// How it ended.

@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapProjection, KeyToPath, ProjectedVolumeSource, Volume, VolumeMount, VolumeProjection,
 };
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::cluster_descriptor::JobJarFile;
@@ -25,8 +26,30 @@ pub const LARGEST_STAGED_JAR: usize = 32 * 1024 * 1024;
 /// The largest part; with its name and labels it has to stay below the mebibyte that a ConfigMap may have.
 const PART: usize = 900 * 1024;
 const VOLUME: &str = "job-jar-volume";
-/// The key in each ConfigMap.
-const KEY: &str = "jar";
+/// The key of the jar, or of its part, in each ConfigMap.
+pub const STAGED_JAR_KEY: &str = "jar";
+
+/// A jar as it is spread over ConfigMaps.
+///
+/// ```
+/// # use flink_k8s_core::job_manager::staged_jar_parts;
+/// let parts: Vec<&[u8]> = staged_jar_parts(b"PK").collect();
+/// assert_eq!(parts, [b"PK"]);
+/// ```
+pub fn staged_jar_parts(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    content.chunks(PART)
+}
+
+/// Whether the object is a ConfigMap with a staged jar of this cluster, or with a part of one.
+pub fn is_staged_jar(object: &Value, cluster_id: &ClusterId) -> bool {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    object["kind"] == "ConfigMap" && object["immutable"] == true && name.starts_with(&prefix(cluster_id))
+}
+
+/// What the names of all parts begin with.
+fn prefix(cluster_id: &ClusterId) -> String {
+    format!("job-jar-{cluster_id}-")
+}
 
 /// A jar in the form in which it is staged.
 pub(crate) struct StagedJar<'a> {
@@ -89,10 +112,10 @@ impl<'a> StagedJar<'a> {
     }
 
     fn parts(&self) -> impl Iterator<Item = (String, &'a [u8])> {
-        let parts = self.file.content.chunks(PART).enumerate();
+        let parts = staged_jar_parts(&self.file.content).enumerate();
         parts.map(|(index, part)| {
-            let (cluster_id, digest) = (self.cluster_id, self.short_digest());
-            (format!("job-jar-{cluster_id}-{digest}-{index}"), part)
+            let (prefix, digest) = (prefix(self.cluster_id), self.short_digest());
+            (format!("{prefix}{digest}-{index}"), part)
         })
     }
 
@@ -100,7 +123,7 @@ impl<'a> StagedJar<'a> {
     pub(crate) fn config_maps(&self) -> impl Iterator<Item = ConfigMap> {
         self.parts().map(|(name, part)| ConfigMap {
             metadata: cluster_metadata(name, self.cluster_id),
-            binary_data: Some([(KEY.to_owned(), ByteString(part.to_vec()))].into()),
+            binary_data: Some([(STAGED_JAR_KEY.to_owned(), ByteString(part.to_vec()))].into()),
             immutable: Some(true),
             ..ConfigMap::default()
         })
@@ -117,7 +140,7 @@ impl<'a> StagedJar<'a> {
             config_map: Some(ConfigMapProjection {
                 name,
                 items: Some(vec![KeyToPath {
-                    key: KEY.to_owned(),
+                    key: STAGED_JAR_KEY.to_owned(),
                     path: path(index),
                     mode: None,
                 }]),
@@ -170,7 +193,9 @@ mod tests {
         // sha256 of 00 01 02 03 04
         let name = config_maps[0].metadata.name.as_deref();
         assert_eq!(name, Some("job-jar-orders-08bb5e5d6eaac104-0"));
-        assert_eq!(config_maps[0].immutable, Some(true));
+        let object = serde_json::to_value(&config_maps[0]).unwrap();
+        assert!(is_staged_jar(&object, &orders));
+        assert!(!is_staged_jar(&object, &"order".parse().unwrap()));
         insta::assert_snapshot!(rendered(&staged.mounted(FlinkPod::default())), @r#"
         name: ""
         volumeMounts:
@@ -201,7 +226,7 @@ mod tests {
         );
         let parts: Vec<Vec<u8>> = staged
             .config_maps()
-            .map(|config_map| config_map.binary_data.unwrap().remove(KEY).unwrap().0)
+            .map(|config_map| config_map.binary_data.unwrap().remove(STAGED_JAR_KEY).unwrap().0)
             .collect();
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [PART, PART, 1]);
         assert_eq!(parts.concat(), large.content);
