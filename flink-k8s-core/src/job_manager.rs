@@ -23,7 +23,7 @@ use crate::kube_client::AccompanyingObject;
 use crate::labels;
 use crate::memory::TaskExecutorResources;
 use crate::parameters::job_manager::{JobManagerParameters, fixed_port};
-use crate::parameters::task_manager::container_resources;
+use crate::parameters::task_manager::{check_pods, container_resources};
 use crate::parameters::{ClusterParameters, InvalidSpecification, LocalStorageParameters};
 use crate::task_manager::owner_reference;
 use crate::tls;
@@ -131,7 +131,7 @@ impl JobManagerSpecification {
         let logging_files: Vec<String> = files.logging.keys().cloned().collect();
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let parameters = JobManagerParameters::read(&configuration, target, &logging_files, &hadoop_files)?;
-        check_task_manager_memory(&configuration, &parameters.cluster)?;
+        check_task_managers(&configuration, &parameters.cluster)?;
         let group = gang_scheduling::group(&configuration, &parameters.cluster.cluster_id, files)?;
         let pod = pod(&parameters, files)?;
         let pod = match staged {
@@ -318,11 +318,13 @@ pub(crate) fn fix_port(
     Ok(())
 }
 
-/// A TaskManager whose memory does not add up, or whose volume cannot be had, would fail only when the first job wants it.
-pub(crate) fn check_task_manager_memory(
+/// A TaskManager whose memory does not add up, or whose volume or pod cannot be had, would fail only when the first job
+/// wants it.
+pub(crate) fn check_task_managers(
     configuration: &FlinkConfiguration,
     cluster: &ClusterParameters,
 ) -> Result<(), InvalidSpecification> {
+    check_pods(configuration, cluster)?;
     let worker = TaskExecutorResources::from_configuration(configuration, cluster.flink_version)
         .map_err(InvalidSpecification::task_manager_memory)?;
     match LocalStorageParameters::read(configuration)? {

@@ -13,7 +13,7 @@ use crate::configuration::flink_k8s_options::{self, RestUrl};
 use crate::configuration::{FlinkConfiguration, Origin, common_options, is_loopback, kubernetes_options};
 use crate::decorators::{gang_scheduling, init_resource_manager, pod_template, security};
 use crate::job_manager::{
-    DEPLOYED, FIXED_PORT, check_rest_demand, check_task_manager_memory, fix_port, shipped_files,
+    DEPLOYED, FIXED_PORT, check_rest_demand, check_task_managers, fix_port, shipped_files,
 };
 use crate::kube_client::AccompanyingObject;
 use crate::labels;
@@ -89,7 +89,7 @@ impl ResourceManagerSpecification {
         let logging_files: Vec<String> = files.logging.keys().cloned().collect();
         let hadoop_files: Vec<String> = files.hadoop.keys().cloned().collect();
         let cluster = ClusterParameters::read(&configuration, &logging_files, &hadoop_files)?;
-        check_task_manager_memory(&configuration, &cluster)?;
+        check_task_managers(&configuration, &cluster)?;
         let group = gang_scheduling::group(&configuration, &cluster.cluster_id, files)?;
 
         let own_account = cluster.cluster_id.resource_manager_account_name();

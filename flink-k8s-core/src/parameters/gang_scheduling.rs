@@ -1,7 +1,8 @@
 //! Validated settings of the group whose TaskManagers get their nodes together.
 
 use super::InvalidSpecification;
-use crate::configuration::flink_k8s_options::{MAX_WORKERS, RESOURCE_MANAGER, ResourceManagerKind};
+use super::task_manager::only_with_our_resource_manager;
+use crate::configuration::flink_k8s_options::MAX_WORKERS;
 use crate::configuration::memory_options::NUMBER_OF_TASK_SLOTS;
 use crate::configuration::resource_manager_options::{MAX_SLOTS, MIN_SLOTS};
 use crate::configuration::scheduling_options::{self as options, GangSchedulingType};
@@ -43,17 +44,7 @@ impl GangSchedulingParameters {
         let Some(kind) = configuration.find(&options::GANG_SCHEDULING_TYPE)? else {
             return Ok(None);
         };
-        if configuration.get(&RESOURCE_MANAGER)? == ResourceManagerKind::Flink {
-            return Err(InvalidSpecification::GangScheduling {
-                key: options::GANG_SCHEDULING_TYPE.key(),
-                value: kind.as_str().to_owned(),
-                need:
-                    "left out with flink-k8s.resource-manager=flink: Flink's own resource manager takes the \
-                       scheduler of TaskManagers, and the group that you made for them, from \
-                       kubernetes.pod-template-file.taskmanager"
-                        .to_owned(),
-            });
-        }
+        only_with_our_resource_manager(configuration, &options::GANG_SCHEDULING_TYPE)?;
         Ok(Some(Self {
             min_member: min_member(configuration)?,
             scheduler: match kind {
@@ -105,7 +96,7 @@ fn min_member(configuration: &FlinkConfiguration) -> Result<i32, InvalidSpecific
                    slotmanager.number-of-slots.min needs, which is not set either",
         });
     };
-    let refused = |need: String| InvalidSpecification::GangScheduling {
+    let refused = |need: String| InvalidSpecification::Scheduling {
         key: options::GANG_MIN_MEMBER.key(),
         value: wanted.to_string(),
         need,
@@ -139,7 +130,7 @@ fn schedule_timeout_seconds(configuration: &FlinkConfiguration) -> Result<Option
     let seconds = seconds.filter(|seconds| *seconds > 0 && timeout.subsec_nanos() == 0);
     seconds.map(Some).ok_or_else(|| {
         let option = &options::GANG_SCHEDULE_TIMEOUT;
-        InvalidSpecification::GangScheduling {
+        InvalidSpecification::Scheduling {
             key: option.key(),
             value: text_of(configuration, option),
             need: "a number of whole seconds, at least 1 s".to_owned(),
@@ -164,7 +155,7 @@ fn refuse_if_set(
     if !configuration.is_configured(option) {
         return Ok(());
     }
-    Err(InvalidSpecification::GangScheduling {
+    Err(InvalidSpecification::Scheduling {
         key: option.key(),
         value: text_of(configuration, option),
         need: format!(

@@ -104,9 +104,9 @@ pub enum InvalidSpecification {
         /// What it must be.
         need: String,
     },
-    /// TaskManagers cannot be scheduled together like this.
+    /// TaskManagers cannot be scheduled like this.
     #[error("option {key} is {value:?}, but must be {need}")]
-    GangScheduling {
+    Scheduling {
         /// The option.
         key: &'static str,
         /// Its value.
@@ -293,7 +293,7 @@ impl InvalidSpecification {
             | Self::LimitBelowRequest { key, .. }
             | Self::Exposure { key, .. }
             | Self::LocalStorage { key, .. }
-            | Self::GangScheduling { key, .. }
+            | Self::Scheduling { key, .. }
             | Self::GangSchedulingNeeds { key, .. }
             | Self::TimeoutTooShort { key, .. }
             | Self::TolerationSeconds { key, .. }

@@ -7,7 +7,9 @@ use super::{
     ClusterParameters, ContainerResources, GangSchedulingParameters, InvalidSpecification,
     LocalStorageParameters, PodOptions, PodParameters,
 };
-use crate::configuration::{FlinkConfiguration, common_options, kubernetes_options};
+use crate::configuration::flink_k8s_options::{RESOURCE_MANAGER, ResourceManagerKind};
+use crate::configuration::scheduling_options::{TASK_MANAGER_PRIORITY_CLASS, TASK_MANAGER_TOPOLOGY_SPREAD};
+use crate::configuration::{FlinkConfiguration, OptionRow, common_options, kubernetes_options};
 use crate::memory::TaskExecutorResources;
 
 /// Settings that all TaskManagers of a cluster share.
@@ -65,6 +67,34 @@ fn fixed_rpc_port(configuration: &FlinkConfiguration) -> Result<i32, InvalidSpec
         0 => Err(InvalidSpecification::PortZero { key: option.key }),
         port => Ok(port),
     }
+}
+
+/// Whether pods of TaskManagers can be as configured: nobody makes one before the first job wants it.
+pub(crate) fn check_pods(
+    configuration: &FlinkConfiguration,
+    cluster: &ClusterParameters,
+) -> Result<(), InvalidSpecification> {
+    only_with_our_resource_manager(configuration, &TASK_MANAGER_PRIORITY_CLASS)?;
+    only_with_our_resource_manager(configuration, &TASK_MANAGER_TOPOLOGY_SPREAD)?;
+    PodParameters::read(configuration, &PodOptions::TASK_MANAGER, cluster.flink_version).map(drop)
+}
+
+/// Refuses the option where it would do nothing.
+pub(super) fn only_with_our_resource_manager(
+    configuration: &FlinkConfiguration,
+    option: &'static dyn OptionRow,
+) -> Result<(), InvalidSpecification> {
+    let is_ours = configuration.get(&RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
+    let Some(setting) = configuration.setting(option.key()).filter(|_| !is_ours) else {
+        return Ok(());
+    };
+    Err(InvalidSpecification::Scheduling {
+        key: option.key(),
+        value: setting.text.clone(),
+        need: "left out with flink-k8s.resource-manager=flink: Flink's own resource manager takes from \
+               kubernetes.pod-template-file.taskmanager where TaskManagers run"
+            .to_owned(),
+    })
 }
 
 /// What a TaskManager with these settings is given; `worker` is for messages.

@@ -213,3 +213,33 @@ fn a_pod_is_a_member_of_the_group_of_its_cluster_in_the_way_of_each_scheduler() 
     assert_eq!(pod("volcano"), (named("another"), named("orders")));
     assert_eq!(pod(""), (named("another"), None));
 }
+
+#[test]
+fn a_pod_is_scheduled_as_configured_for_task_managers() {
+    let factory = factory(
+        &[
+            ("flink-k8s.scheduler-name", "volcano"),
+            ("flink-k8s.jobmanager.priority-class", "high"),
+            ("flink-k8s.taskmanager.priority-class", "low"),
+            (
+                "flink-k8s.taskmanager.topology-spread",
+                "topologyKey:kubernetes.io/hostname",
+            ),
+        ],
+        Some("spec: {schedulerName: ignored}"),
+    );
+    let spec = factory.pod(&request(&factory), &owner()).unwrap().spec.unwrap();
+    assert_eq!(
+        (
+            spec.scheduler_name.as_deref(),
+            spec.priority_class_name.as_deref()
+        ),
+        (Some("volcano"), Some("low"))
+    );
+    let constraint = &spec.topology_spread_constraints.unwrap()[0];
+    let selected = constraint.label_selector.clone().unwrap().match_labels.unwrap();
+    assert_eq!(
+        (&*constraint.topology_key, &*selected["component"]),
+        ("kubernetes.io/hostname", "taskmanager")
+    );
+}

@@ -232,10 +232,33 @@ fn pods_are_scheduled_as_configured_and_otherwise_as_ever() {
         "topologyKey:a,whenUnsatisfiable:Never",
         "topologyKey:a,x:y",
     ] {
-        let refused = refusal(&[("flink-k8s.jobmanager.topology-spread", wrong)]);
-        assert!(
-            refused.contains("flink-k8s.jobmanager.topology-spread"),
-            "{refused}"
+        for option in [
+            "flink-k8s.jobmanager.topology-spread",
+            "flink-k8s.taskmanager.topology-spread",
+        ] {
+            let refused = refusal(&[(option, wrong)]);
+            assert!(refused.contains(option), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn where_task_managers_run_is_not_set_for_a_resource_manager_that_takes_it_from_elsewhere() {
+    for (option, value) in [
+        ("flink-k8s.taskmanager.priority-class", "high"),
+        (
+            "flink-k8s.taskmanager.topology-spread",
+            "topologyKey:kubernetes.io/hostname",
+        ),
+    ] {
+        session(&[(option, value)]);
+        let refused = refusal(&[(option, value), ("flink-k8s.resource-manager", "flink")]);
+        assert_eq!(
+            refused,
+            format!(
+                "option {option} is {value:?}, but must be left out with flink-k8s.resource-manager=flink: Flink's own \
+                 resource manager takes from kubernetes.pod-template-file.taskmanager where TaskManagers run"
+            )
         );
     }
 }
