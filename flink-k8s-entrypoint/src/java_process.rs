@@ -106,8 +106,9 @@ impl JavaProcess {
     }
 
     /// Waits for the end of the JVM and passes signals on until then. Once `stop` is cancelled the JVM
-    /// gets SIGTERM. Cancels `farewell` before the JVM gets a signal that ends it. As PID 1 of a container
-    /// we also collect processes that the JVM left behind.
+    /// gets SIGTERM. Cancels `farewell` before the JVM gets a signal that ends it. When `end_at_once` completes, the JVM is killed,
+    /// unless it was told to end before: then it takes its time. As PID 1 of a container we also collect processes that the JVM left
+    /// behind.
     ///
     /// # Errors
     ///
@@ -120,7 +121,10 @@ impl JavaProcess {
         mut self,
         stop: CancellationToken,
         farewell: CancellationToken,
+        end_at_once: impl Future<Output = ()>,
     ) -> Result<ExitStatus, JavaProcessError> {
+        tokio::pin!(end_at_once);
+        let mut is_killed = false;
         let mut signals = forwarded_signals()?;
         let mut children = unix::signal(SignalKind::child())?;
         let mut told_to_stop = false;
@@ -137,6 +141,10 @@ impl JavaProcess {
                     told_to_stop = true;
                     farewell.cancel();
                     self.send(Signal::SIGTERM);
+                }
+                () = &mut end_at_once, if !is_killed && !farewell.is_cancelled() => {
+                    is_killed = true;
+                    self.send(Signal::SIGKILL);
                 }
                 Some(()) = children.recv() => collect_orphans(self.pid),
             }
@@ -206,6 +214,7 @@ pub(crate) fn collect_orphans(java: Pid) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::{pending, ready};
 
     fn shell(script: &str) -> JavaCommand {
         JavaCommand {
@@ -224,7 +233,7 @@ mod tests {
         );
         let status = process
             .unwrap()
-            .supervise(CancellationToken::new(), CancellationToken::new())
+            .supervise(CancellationToken::new(), CancellationToken::new(), pending())
             .await
             .unwrap();
         assert_eq!(exit_code(status), 42);
@@ -237,7 +246,7 @@ mod tests {
         let process = JavaProcess::start(&shell(&script), &[secret]).unwrap();
         let farewell = CancellationToken::new();
         let status = process
-            .supervise(CancellationToken::new(), farewell.clone())
+            .supervise(CancellationToken::new(), farewell.clone(), pending())
             .await
             .unwrap();
         assert_eq!(exit_code(status), 0);
@@ -250,9 +259,22 @@ mod tests {
         let process = JavaProcess::start(&shell("exec sleep 600"), &[]).unwrap();
         stop.cancel();
         let farewell = CancellationToken::new();
-        let status = process.supervise(stop, farewell.clone()).await.unwrap();
+        let status = process
+            .supervise(stop, farewell.clone(), pending())
+            .await
+            .unwrap();
         assert_eq!(exit_code(status), 128 + 15);
         assert!(farewell.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn who_has_to_end_at_once_is_killed_though_it_was_stopped() {
+        let process = JavaProcess::start(&shell("kill -STOP $$"), &[]).unwrap();
+        let status = process
+            .supervise(CancellationToken::new(), CancellationToken::new(), ready(()))
+            .await
+            .unwrap();
+        assert_eq!(exit_code(status), 128 + 9);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use flink_k8s_core::start_command::{self, FlinkInstallation, JavaCommand, StartC
 use flink_k8s_core::task_manager::TaskManagerFactory;
 use flink_k8s_rm::bearer_token::BearerToken;
 use flink_k8s_rm::driver::{PodFactory, ResourceManager, ResourceManagerOptions, SpareSetup};
-use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes};
+use flink_k8s_rm::endpoint::{ApiServer, Endpoint, LeaderElectionTimes, SilentLeader};
 use flink_k8s_rm::leadership::{self, HolderIdentity};
 use flink_k8s_rm::observability::{Idle, Metrics, Readiness, StatusServer};
 use flink_k8s_rm::rest_source::with_runners;
@@ -116,6 +116,7 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let context = configuration.find(&kubernetes_options::CONTEXT)?;
     let kubeconfig = endpoint.kubeconfig(&identity.namespace, context.as_deref().unwrap_or(CONTEXT));
     let kubeconfig = PrivateFile::write("kubeconfig", &kubeconfig)?;
+    let silent_leader = endpoint.silent_leader();
 
     let options = resource_manager_options(surroundings, &configuration, identity)?;
     let rest = match &finishing {
@@ -145,16 +146,14 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let serving = tokio::spawn(status_server.serve(handle.clone(), readiness, shutdown.clone()));
     let mut managing = tokio::spawn(manager.run(shutdown.clone()));
 
-    let mut environment = without_proxy(surroundings);
-    environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
-    let java = JavaProcess::start(&command, &environment)?;
+    let java = JavaProcess::start(&command, &java_environment(surroundings, &kubeconfig))?;
     info!(program = %command.program.display(), "JobManager started");
     let watching = liveness.map(|liveness| java_liveness::watch(liveness, handle));
     let following = finishing
         .clone()
         .zip(rest)
         .map(|((life_cycle, uid), rest)| AbortOnDropHandle::new(tokio::spawn(life_cycle.finish(uid, rest))));
-    let supervised = java.supervise(stop_java.clone(), farewell);
+    let supervised = java.supervise(stop_java.clone(), farewell, fallen_silent(silent_leader));
     tokio::pin!(supervised);
     let status = tokio::select! {
         status = &mut supervised => status?,
@@ -179,6 +178,18 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
         .await
         .context("the health endpoint failed while it ended")?;
     Ok(exit_code(status))
+}
+
+/// Completes when the JVM has to be killed: it led, and was paused for longer than that lasts. Another JobManager may lead by now, and
+/// what this one tells TaskManagers when it finds out would take them away from there.
+async fn fallen_silent(mut leader: SilentLeader) {
+    let silent = leader.wait().await;
+    error!(
+        silent_for_seconds = silent.as_secs(),
+        "the JobManager led, and has made no call of its election for longer than {} allows; it is killed before it disturbs the \
+         next leader's TaskManagers, and a standby or the next container goes on",
+        high_availability_options::RENEW_DEADLINE.key
+    );
 }
 
 /// Standalone JobManagers run no applications.
@@ -309,6 +320,13 @@ async fn told_to_stop_before<T>(future: impl Future<Output = T>) -> anyhow::Resu
         _ = terminated.recv() => None,
         _ = interrupted.recv() => None,
     })
+}
+
+/// What is added to the JVM's environment.
+fn java_environment(surroundings: &Surroundings, kubeconfig: &PrivateFile) -> Vec<(String, String)> {
+    let mut environment = without_proxy(surroundings);
+    environment.push(("KUBECONFIG".to_owned(), kubeconfig.path.display().to_string()));
+    environment
 }
 
 /// Flink's Kubernetes client takes a proxy from the environment; our endpoint is on the loopback, where no proxy

@@ -36,7 +36,11 @@ pub(crate) async fn run(
     let mut managing = tokio::spawn(manager.run(shutdown.clone()));
     let java = JavaProcess::start(&command, &[])?;
     info!(program = %command.program.display(), "standalone JobManager started");
-    let supervised = java.supervise(stop_java.clone(), CancellationToken::new());
+    let supervised = java.supervise(
+        stop_java.clone(),
+        CancellationToken::new(),
+        std::future::pending(),
+    );
     tokio::pin!(supervised);
     tokio::select! {
         status = &mut supervised => {

@@ -14,10 +14,12 @@ mod repeat;
 mod repetition;
 mod requests;
 mod responses;
+mod silent_leader;
 mod worker_watch;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -34,7 +36,10 @@ use crate::driver::ResourceManagerHandle;
 pub use api_server::{ApiServer, UnusableCredentials};
 use forward::Forwarder;
 pub use leadership::LeaderElectionTimes;
+use leadership::Leadership;
 use requests::Context;
+use silent_leader::SignsOfLife;
+pub use silent_leader::SilentLeader;
 
 /// How long open requests may take to end after the shutdown began.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,6 +65,7 @@ pub struct Endpoint {
     address: SocketAddr,
     token: BearerToken,
     leader_election_times: LeaderElectionTimes,
+    signs: Arc<SignsOfLife>,
 }
 
 impl Endpoint {
@@ -75,11 +81,13 @@ impl Endpoint {
     pub async fn bind() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let leader_election_times = LeaderElectionTimes::default();
         Ok(Self {
             listener,
             address,
             token: BearerToken::random(),
-            leader_election_times: LeaderElectionTimes::default(),
+            leader_election_times,
+            signs: Arc::new(SignsOfLife::new(leader_election_times.lasts())),
         })
     }
 
@@ -87,7 +95,13 @@ impl Endpoint {
     #[must_use]
     pub fn with_leader_election_times(mut self, times: LeaderElectionTimes) -> Self {
         self.leader_election_times = times;
+        self.signs = Arc::new(SignsOfLife::new(times.lasts()));
         self
+    }
+
+    /// Tells when the JobManager, while it leads, falls silent for longer than it may lead by the times that were set.
+    pub fn silent_leader(&self) -> SilentLeader {
+        self.signs.silence()
     }
 
     /// Where it listens.
@@ -130,10 +144,10 @@ impl Endpoint {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let forwarder = forward.map(|api_server| {
-            let times = self.leader_election_times;
+            let leadership = Leadership::new(self.leader_election_times, self.signs);
             Forwarder::new(
                 api_server,
-                times,
+                leadership,
                 workers.metrics().clone(),
                 &cluster_id,
                 namespace.clone(),

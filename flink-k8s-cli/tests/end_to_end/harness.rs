@@ -20,10 +20,13 @@ use super::processes;
 const PATIENCE: Duration = Duration::from_secs(180);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// JVMs that live for seconds start with half the work when nothing is compiled for the long run.
+/// JVMs that live for seconds start with half the work when nothing is compiled for the long run, and with a quarter less of that
+/// when the bytecode of Flink's jars is not verified.
 pub(crate) const SHORT_LIVED: [&str; 2] = [
-    "-Denv.java.opts.jobmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "-Denv.java.opts.taskmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "-Denv.java.opts.jobmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC \
+     -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote",
+    "-Denv.java.opts.taskmanager=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC \
+     -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote",
 ];
 /// The session cluster that the tests use: two slots a TaskManager, small.
 const SESSION: [&str; 10] = [

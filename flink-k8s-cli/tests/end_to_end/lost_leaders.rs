@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, WatchEvent, WatchParams};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -46,13 +47,16 @@ enum Loss {
     PodRemoved,
     /// The API server does not hear it, and does again when another one leads.
     CutOff,
+    /// Nothing in its container gets time, as if its node were frozen, and all goes on when another one leads.
+    Paused,
 }
 
 /// One after the other: who has just taken the lead loses it.
-const LOSSES: [Loss; 5] = [
+const LOSSES: [Loss; 6] = [
     Loss::JvmKilled,
     Loss::PodDeleted,
     Loss::CutOff,
+    Loss::Paused,
     Loss::PodRemoved,
     Loss::EntrypointKilled,
 ];
@@ -132,6 +136,16 @@ async fn lose(machine: &Machine, client: &kube::Client, leader: &JobManagerPod, 
             ]});
             machine.set_faults(client, &rules).await;
         }
+        Loss::Paused => signal_all(machine, leader, Signal::SIGSTOP),
+    }
+}
+
+/// To every process of this pod.
+fn signal_all(machine: &Machine, pod: &JobManagerPod, signal: Signal) {
+    let of_pod = processes::of_pod(machine.pid(), &pod.name);
+    assert!(of_pod.len() >= 2, "the entrypoint and its JVM, at least");
+    for process in of_pod {
+        processes::send(process, signal);
     }
 }
 
@@ -191,6 +205,9 @@ async fn a_job_outlives_its_leader_however_that_is_lost_and_no_worker_is_made_tw
             )
             .await;
         println!("{loss:?}: taken over after {:?}", began.elapsed());
+        if loss == Loss::Paused {
+            signal_all(&machine, &leader, Signal::SIGCONT);
+        }
         let checkpoint = newest_checkpoint(&client, &job).await.unwrap();
         let restored = format!("Restoring job {job} from Checkpoint ");
         machine

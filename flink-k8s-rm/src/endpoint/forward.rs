@@ -26,7 +26,7 @@ use tracing::warn;
 
 use super::api_server::{ApiServer, NoAnswer};
 use super::budget::{Budget, Lane, Permit};
-use super::leadership::{LeaderElectionTimes, Leadership, election_config_map};
+use super::leadership::{Leadership, election_config_map};
 use super::repetition::Subject;
 use super::responses::Refusal;
 use super::{forwarded_watch, headers, repeat};
@@ -52,7 +52,7 @@ pub(super) struct Forwarder {
 impl Forwarder {
     pub(super) fn new(
         api_server: ApiServer,
-        times: LeaderElectionTimes,
+        leadership: Leadership,
         metrics: Metrics,
         cluster_id: &ClusterId,
         namespace: Namespace,
@@ -61,7 +61,7 @@ impl Forwarder {
         Self {
             api_server,
             budget: Budget::new(),
-            leadership: Leadership::new(times),
+            leadership,
             metrics,
             election_config_map: election_config_map(cluster_id),
             namespace,

@@ -4,12 +4,14 @@
 //! which the leader renews. We see these writes pass, so we know when the last one succeeded, and hence the
 //! time after which repeating a renewal would be wrong: another JobManager may lead by then.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use serde_json::Value;
 use tokio::time::Instant;
+
+use super::silent_leader::SignsOfLife;
 
 /// Where Flink's Kubernetes client keeps the record of the leader.
 const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -35,6 +37,13 @@ impl Default for LeaderElectionTimes {
     }
 }
 
+impl LeaderElectionTimes {
+    /// How long a leader leads after its last renewal.
+    pub(super) fn lasts(&self) -> Duration {
+        self.renew_deadline.min(self.lease_duration)
+    }
+}
+
 /// Name of the ConfigMap by which the JobManagers of a cluster elect their leader.
 pub(super) fn election_config_map(cluster_id: &ClusterId) -> String {
     format!("{cluster_id}-cluster-config-map")
@@ -45,6 +54,7 @@ pub(super) fn election_config_map(cluster_id: &ClusterId) -> String {
 pub(super) struct Leadership {
     times: LeaderElectionTimes,
     last_renewal: Mutex<Option<Renewal>>,
+    pub(super) signs: Arc<SignsOfLife>,
 }
 
 #[derive(Debug)]
@@ -54,10 +64,11 @@ struct Renewal {
 }
 
 impl Leadership {
-    pub(super) fn new(times: LeaderElectionTimes) -> Self {
+    pub(super) fn new(times: LeaderElectionTimes, signs: Arc<SignsOfLife>) -> Self {
         Self {
             times,
             last_renewal: Mutex::new(None),
+            signs,
         }
     }
 
@@ -65,8 +76,7 @@ impl Leadership {
     /// any more. `None` if it does not lead as far as we saw.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let last = self.last_renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        let lasts = self.times.renew_deadline.min(self.times.lease_duration);
-        last.as_ref().map(|renewal| renewal.asked_at + lasts)
+        last.as_ref().map(|renewal| renewal.asked_at + self.times.lasts())
     }
 
     /// How often JobManagers try by themselves.
@@ -77,11 +87,14 @@ impl Leadership {
     /// A write of the election's ConfigMap, asked for at this time, has succeeded. Only one that changes the
     /// record of the leader counts: JobManagers also write addresses and pointers there.
     pub(super) fn wrote(&self, body: &Value, asked_at: Instant) {
-        let Some(record) = body["metadata"]["annotations"][LEADER_ANNOTATION].as_str() else {
+        let Some(record) = record_in(body) else {
             return;
         };
         let mut last = self.last_renewal.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_released(record) {
+        let is_released = holder_of(record).is_none();
+        self.signs.leads(!is_released);
+        if is_released {
+            // It stops in good order.
             *last = None;
         } else if last.as_ref().is_none_or(|last| last.record != record) {
             *last = Some(Renewal {
@@ -90,27 +103,53 @@ impl Leadership {
             });
         }
     }
+
+    /// The JobManager has read the election's ConfigMap: it knows when another one leads.
+    pub(super) fn read(&self, config_map: &Value) {
+        let last = self.last_renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(last), Some(now)) = (last.as_ref(), record_in(config_map))
+            && holder_of(now) != holder_of(&last.record)
+        {
+            self.signs.leads(false);
+        }
+    }
+
+    /// The JobManager has removed the election's ConfigMap, as at the end of a cluster.
+    pub(super) fn removed(&self) {
+        self.signs.leads(false);
+    }
 }
 
-/// A leader that stops in good order leaves a record without a holder.
-fn is_released(record: &str) -> bool {
-    let record: Value = serde_json::from_str(record).unwrap_or_default();
-    record["holderIdentity"].as_str().unwrap_or_default().is_empty()
+fn record_in(config_map: &Value) -> Option<&str> {
+    config_map["metadata"]["annotations"][LEADER_ANNOTATION].as_str()
+}
+
+/// Who leads by this record.
+fn holder_of(record: &str) -> Option<String> {
+    let record: Value = serde_json::from_str(record).ok()?;
+    let holder = record["holderIdentity"].as_str()?;
+    (!holder.is_empty()).then(|| holder.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use tokio::time::timeout;
 
     fn write(holder: &str, renewed: &str) -> Value {
         let record = json!({"holderIdentity": holder, "leaseDuration": 15.0, "renewTime": renewed});
         json!({"metadata": {"annotations": {LEADER_ANNOTATION: record.to_string()}}})
     }
 
+    fn leadership() -> Leadership {
+        let times = LeaderElectionTimes::default();
+        Leadership::new(times, Arc::new(SignsOfLife::new(times.lasts())))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn leadership_counts_from_the_last_write_that_changed_the_record() {
-        let leadership = Leadership::new(LeaderElectionTimes::default());
+        let leadership = leadership();
         assert_eq!(leadership.deadline(), None);
         let start = Instant::now();
         leadership.wrote(&write("me", "first"), start);
@@ -129,5 +168,22 @@ mod tests {
         assert_eq!(leadership.deadline(), Some(later + Duration::from_secs(15)));
         leadership.wrote(&write("", "third"), later);
         assert_eq!(leadership.deadline(), None, "it was given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_has_seen_another_one_lead_or_removed_the_record_may_be_silent() {
+        let long = Duration::from_secs(3600);
+        let leadership = leadership();
+        let mut silence = leadership.signs.silence();
+        leadership.wrote(&write("me", "first"), Instant::now());
+        leadership.read(&write("me", "first"));
+        leadership.read(&json!({"data": {}}));
+        assert!(timeout(long, silence.wait()).await.is_ok());
+
+        leadership.read(&write("you", "second"));
+        assert!(timeout(long, silence.wait()).await.is_err(), "another one leads");
+        leadership.wrote(&write("me", "third"), Instant::now());
+        leadership.removed();
+        assert!(timeout(long, silence.wait()).await.is_err(), "the record is gone");
     }
 }

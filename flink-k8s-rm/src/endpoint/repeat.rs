@@ -69,6 +69,7 @@ pub(super) async fn call(
         Subject::Named(name) => *name == forwarder.election_config_map,
         Subject::Collection => false,
     };
+    let _open = is_of_election.then(|| forwarder.leadership.signs.call());
     let lane = if is_of_election {
         Lane::Election
     } else {
@@ -99,7 +100,13 @@ pub(super) async fn call(
         && call.is_of_election
         && answer.status().is_success()
     {
-        forwarder.leadership.wrote(&call.written, asked_at);
+        match call.parts.method {
+            Method::GET => forwarder
+                .leadership
+                .read(&serde_json::from_slice(answer.body()).unwrap_or_default()),
+            Method::DELETE => forwarder.leadership.removed(),
+            _ => forwarder.leadership.wrote(&call.written, asked_at),
+        }
     }
     call.told(ended)
 }
