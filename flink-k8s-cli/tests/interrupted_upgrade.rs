@@ -22,11 +22,13 @@ use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use flink_k8s_core::application_outcome::ApplicationOutcome;
 use flink_k8s_local::test_cluster::TestCluster;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
 
 use everywhere::{changes_something, everywhere};
 use flink::{Flink, Told, UNLUCKY};
@@ -301,6 +303,54 @@ async fn an_upgrade_under_way_is_seen_and_respected_by_other_commands_and_can_be
     );
     scene
         .assert_goes_on_with(("cluster-id", "old.jar"), "aborted")
+        .await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_knows_what_the_old_job_left_the_user_names_the_snapshot() {
+    let cluster = TestCluster::start().await;
+    let scene = Scene::set(cluster.client(), cluster.namespace().to_owned(), &[]).await;
+    let jar = scene.jar("new.jar");
+    let stop = Cut {
+        call: 8,
+        moment: Moment::After,
+    };
+    let killed = scene
+        .upgrade(Some(stop), &[&MODE[..], &[CHANGED, &jar]].concat())
+        .await;
+    assert_eq!(killed.status.code(), None, "{}", said(&killed));
+    let stopped = scene.told.lock().unwrap().stopped.clone();
+    let savepoint = stopped.get(&scene.old_job).cloned();
+    let savepoint = savepoint.unwrap_or_else(|| panic!("{}", said(&killed)));
+
+    // The job is over, and its JobManager runs nothing when it starts anew.
+    let deployments: Api<Deployment> = Api::namespaced(scene.client.clone(), &scene.namespace);
+    let outcome = ApplicationOutcome::new(scene.old_job.parse().unwrap(), "FINISHED", 1);
+    let noted = Patch::Merge(json!({"metadata": {"annotations": outcome.annotations()}}));
+    let how = PatchParams::default();
+    deployments.patch("orders", &how, &noted).await.unwrap();
+    let nobody = [
+        "application",
+        "upgrade",
+        "-Dflink-k8s.rest.url=http://127.0.0.1:1",
+    ];
+    let words = [&nobody[..], &["orders", "--resume", TLS]].concat();
+    let blade = Blade::new(None, |_| false);
+    let undecided = scene.machine.run(scene.client.clone(), &blade, &words).await;
+    assert_eq!(undecided.status.code(), Some(1), "{}", said(&undecided));
+    for expected in [
+        "waiting for a decision about the snapshot",
+        "the old job is FINISHED",
+        "--resume --snapshot URI",
+    ] {
+        assert!(said(&undecided).contains(expected), "{}", said(&undecided));
+    }
+
+    let decided = scene.upgrade(None, &["--resume", "--snapshot", &savepoint]).await;
+    assert!(decided.status.success(), "{}", said(&decided));
+    scene
+        .assert_goes_on_with(("default: 3", "new.jar"), "decided")
         .await;
     cluster.shutdown().await;
 }

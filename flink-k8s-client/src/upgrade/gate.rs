@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use flink_k8s_core::kube_client::KubeClient as _;
+use flink_k8s_core::application_outcome::ApplicationOutcome;
+use flink_k8s_core::cluster_descriptor::DeployedCluster;
+use flink_k8s_core::kube_client::{KubeClient as _, Uid};
 use flink_k8s_core::upgrade::Event;
 use tokio::time::{self, Instant};
 
@@ -170,28 +172,26 @@ impl Upgrade<'_> {
 
     /// Why the program failed, where our entrypoint has written it down.
     async fn program_failure(&self) -> Option<String> {
-        let descriptor = &self.upgrader.descriptor;
-        let cluster = self
-            .upgrader
-            .kube
-            .find_deployment(&self.record.cluster_id)
-            .await
-            .ok()??;
-        let cluster = flink_k8s_core::cluster_descriptor::DeployedCluster {
-            cluster_id: self.record.cluster_id.clone(),
-            namespace: self.upgrader.kube.namespace(),
-            uid: flink_k8s_core::kube_client::Uid::new(cluster.metadata.uid?),
+        let outcome = self.noted_outcome().await?;
+        let has_failed = outcome.state != JobState::Finished.as_str();
+        has_failed.then(|| {
+            let failure = outcome.failure;
+            let why = failure.unwrap_or_else(|| "the JobManager's log says why".to_owned());
+            format!("its job is {}: {why}", outcome.state)
+        })
+    }
+
+    /// How the job of the cluster that has the name ended, where our entrypoint has written it down.
+    pub(super) async fn noted_outcome(&self) -> Option<ApplicationOutcome> {
+        let (upgrader, cluster_id) = (self.upgrader, &self.record.cluster_id);
+        let cluster = upgrader.kube.find_deployment(cluster_id).await.ok()??;
+        let cluster = DeployedCluster {
+            cluster_id: cluster_id.clone(),
+            namespace: upgrader.kube.namespace(),
+            uid: Uid::new(cluster.metadata.uid?),
         };
-        match descriptor.application_state(&cluster).await.ok()? {
-            ApplicationState::Ended(outcome) if outcome.state != JobState::Finished.as_str() => {
-                Some(format!(
-                    "its job is {}: {}",
-                    outcome.state,
-                    outcome
-                        .failure
-                        .unwrap_or_else(|| "the JobManager's log says why".to_owned())
-                ))
-            }
+        match upgrader.descriptor.application_state(&cluster).await.ok()? {
+            ApplicationState::Ended(outcome) => Some(outcome),
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! The old job: a snapshot of it, its end, and what its last state is.
 
+use std::time::Duration;
+
 use flink_k8s_core::high_availability::{job_config_map_name, last_checkpoint};
 use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::upgrade::{Event, Side, Snapshot, UpgradeMode};
@@ -10,10 +12,18 @@ use super::plan::is_highly_available;
 use super::{Upgrade, UpgradeError, objects};
 use crate::rest_client::{CheckpointKind, CompletedCheckpoint, FollowOptions, OperationError, RestClient};
 
+/// How long a JobManager whose job is over may take to answer: it starts a JVM, unless it has nothing to do any more.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is asked.
+const POLL: Duration = Duration::from_millis(500);
+
 impl Upgrade<'_> {
     /// A snapshot while the old job goes on.
     pub(super) async fn secure(&self) -> Result<Event, UpgradeError> {
         let access = self.upgrader.access(&self.record.cluster_id).await?;
+        if let Some(reason) = self.ended_unseen(access.client()).await {
+            return Ok(Event::Refused(reason));
+        }
         match self.record.progress.mode() {
             UpgradeMode::LastState => self.last_state(access.client()).await,
             _ => self.savepoint(access.client()).await,
@@ -81,9 +91,32 @@ impl Upgrade<'_> {
         }
     }
 
+    /// The job is over, and its JobManager was started anew since: such a one runs nothing and answers nobody.
+    async fn ended_unseen(&self, rest: &RestClient) -> Option<String> {
+        if self.is_of_job() {
+            return None;
+        }
+        let outcome = self.noted_outcome().await?;
+        let answered = async {
+            while rest.overview().await.is_err() {
+                time::sleep(POLL).await;
+            }
+        };
+        let is_silent = time::timeout(ANSWERS_WITHIN, answered).await.is_err();
+        is_silent.then(|| {
+            format!(
+                "the old job is {}, and its JobManager, which was started anew since, does not know what state it left",
+                outcome.state
+            )
+        })
+    }
+
     async fn stop_with_savepoint(&self) -> Result<Event, UpgradeError> {
         let access = self.upgrader.access(&self.record.cluster_id).await?;
         let (rest, job) = (access.client(), self.record.old_job);
+        if let Some(reason) = self.ended_unseen(rest).await {
+            return Ok(Event::Unclear(reason));
+        }
         let options = &self.upgrader.options;
         let trigger = self.record.upgrade_id.stop_trigger();
         let how = options.savepoint.clone().with_trigger_id(trigger);
@@ -135,6 +168,9 @@ impl Upgrade<'_> {
     async fn cancel(&self) -> Result<Event, UpgradeError> {
         let access = self.upgrader.access(&self.record.cluster_id).await?;
         let (rest, job) = (access.client(), self.record.old_job);
+        if let Some(reason) = self.ended_unseen(rest).await {
+            return Ok(Event::Unclear(reason));
+        }
         match rest.cancel_job(&job).await {
             // It is over.
             Err(refusal) if refusal.status() == Some(409) => {}

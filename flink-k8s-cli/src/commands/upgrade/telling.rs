@@ -146,6 +146,9 @@ pub(super) fn phase(printer: &Printer, record: &UpgradeRecord) {
             "the new cluster is not well: {reason}\nremoving it, and waiting until nothing of it is left ..."
         ),
         Phase::Clearing if is_of_job => return,
+        Phase::Clearing if progress.snapshot().is_none() => {
+            "making sure that nothing of the old job is gone on from ...".to_owned()
+        }
         Phase::Clearing => "making sure that nothing but the snapshot is gone on from ...".to_owned(),
         Phase::Starting(side) => format!(
             "starting the {side} {}, job {}, {from} ...",
