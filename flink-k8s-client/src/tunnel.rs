@@ -9,7 +9,8 @@ use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::labels;
 use flink_k8s_core::namespace::Namespace;
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -132,7 +133,8 @@ impl TunnelError {
 }
 
 impl Tunnel {
-    /// Opens a tunnel to `port` of the cluster's JobManager.
+    /// Opens a tunnel to `port` of the cluster's JobManager. On the host network that may be a port of the REST Service,
+    /// which knows the one that Flink chose.
     ///
     /// # Errors
     ///
@@ -147,8 +149,14 @@ impl Tunnel {
         cluster_id: &ClusterId,
         port: u16,
     ) -> Result<Self, TunnelError> {
-        let selector = labels::selector(&labels::job_manager(cluster_id));
-        Self::open(client, namespace, selector, port).await
+        let way = Way {
+            client,
+            namespace,
+            selector: labels::selector(&labels::job_manager(cluster_id)),
+            port,
+            service: Some(cluster_id.rest_service_name()),
+        };
+        Self::listening_at(0, way).await
     }
 
     /// Opens a tunnel to `port` of the newest ready pod that matches the label selector, or of the newest that
@@ -186,19 +194,24 @@ impl Tunnel {
         selector: String,
         port: u16,
     ) -> Result<Self, TunnelError> {
+        let way = Way {
+            client,
+            namespace,
+            selector,
+            port,
+            service: None,
+        };
+        Self::listening_at(local_port, way).await
+    }
+
+    async fn listening_at(local_port: u16, way: Way) -> Result<Self, TunnelError> {
         let listen = |source| TunnelError::Listen { local_port, source };
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, local_port))
             .await
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let failure = LastFailure::default();
-        let way = Arc::new(Way {
-            client,
-            namespace,
-            selector,
-            port,
-        });
-        let accepting = tokio::spawn(accept(listener, way, failure.clone()));
+        let accepting = tokio::spawn(accept(listener, Arc::new(way), failure.clone()));
         Ok(Self {
             address,
             failure,
@@ -245,6 +258,8 @@ struct Way {
     namespace: Namespace,
     selector: String,
     port: u16,
+    /// The Service that knows better to which port of a pod on the host network its own leads.
+    service: Option<String>,
 }
 
 /// Accepts connections until it is aborted; the connections end with it.
@@ -293,40 +308,59 @@ async fn carry(connection: TcpStream, way: Arc<Way>, failure: LastFailure) {
 
 struct Forwarded {
     pod: String,
+    port: u16,
     forwarder: kube::api::Portforwarder,
 }
 
 impl Way {
     async fn open(&self) -> Result<Forwarded, TunnelError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace.as_str());
-        let pod = self.choose(&pods).await?;
-        match pods.portforward(&pod, &[self.port]).await {
-            Ok(forwarder) => Ok(Forwarded { pod, forwarder }),
+        let chosen = self.choose(&pods).await?;
+        let is_on_host = chosen.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        let port = match &self.service {
+            Some(service) if is_on_host => self.target_port(service).await.unwrap_or(self.port),
+            _ => self.port,
+        };
+        let pod = chosen.name_any();
+        match pods.portforward(&pod, &[port]).await {
+            Ok(forwarder) => Ok(Forwarded { pod, port, forwarder }),
             Err(source) => Err(TunnelError::Forward {
                 pod,
-                port: self.port,
+                port,
                 namespace: self.namespace.clone(),
                 source: Box::new(CallError::from_kube(source)),
             }),
         }
     }
 
+    /// Where the Service leads whoever asks for our port; `None` if it has no such port, or cannot be asked.
+    async fn target_port(&self, service: &str) -> Option<u16> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), self.namespace.as_str());
+        let ports = services.get(service).await.ok()?.spec?.ports?;
+        let ours = ports.into_iter().find(|port| port.port == i32::from(self.port))?;
+        match ours.target_port? {
+            IntOrString::Int(port) => u16::try_from(port).ok(),
+            IntOrString::String(_) => None,
+        }
+    }
+
     /// The newest pod that is ready. One that runs will do, too: it may be slow, or a port of it may answer that does
     /// not decide whether it is ready.
-    async fn choose(&self, pods: &Api<Pod>) -> Result<String, TunnelError> {
+    async fn choose(&self, pods: &Api<Pod>) -> Result<Pod, TunnelError> {
         let listed = pods.list(&ListParams::default().labels(&self.selector)).await;
         let listed = listed.map_err(|source| TunnelError::List {
             selector: self.selector.clone(),
             namespace: self.namespace.clone(),
             source: Box::new(CallError::from_kube(source)),
         })?;
-        let running = listed.items.iter().filter(|pod| is_running(pod));
+        let count = listed.items.len();
+        let running = listed.items.into_iter().filter(is_running);
         match running.max_by_key(|pod| (is_ready(pod), age_order(pod))) {
-            Some(pod) => Ok(pod.name_any()),
+            Some(pod) => Ok(pod),
             None => Err(TunnelError::NoReadyPod {
                 selector: self.selector.clone(),
                 namespace: self.namespace.clone(),
-                pods: listed.items.len(),
+                pods: count,
             }),
         }
     }
@@ -350,8 +384,8 @@ impl Forwarded {
             );
         }
         let (Some(mut stream), Some(refusal)) = (
-            self.forwarder.take_stream(way.port),
-            self.forwarder.take_error(way.port),
+            self.forwarder.take_stream(self.port),
+            self.forwarder.take_error(self.port),
         ) else {
             return Ok(());
         };
@@ -372,7 +406,7 @@ impl Forwarded {
         match refusal {
             Some(message) => Err(TunnelError::PortUnreachable {
                 pod: self.pod,
-                port: way.port,
+                port: self.port,
                 namespace: way.namespace.clone(),
                 message: message.trim().to_owned(),
             }),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::configuration::{
-    FlinkConfiguration, InvalidOptionValue, Origin, common_options, flink_k8s_options,
+    FlinkConfiguration, InvalidOptionValue, Origin, common_options, flink_k8s_options, kubernetes_options,
 };
 use crate::job_manager::{
     APPLICATION_ENTRYPOINT_CLASS, APPLICATION_TARGET, SESSION_ENTRYPOINT_CLASS, SESSION_TARGET,
@@ -169,6 +169,10 @@ fn job_manager(
     effective.overlay(settings_among(extra_arguments));
     let memory = JobManagerProcessMemory::from_configuration_in_pod(&effective, version)
         .map_err(InvalidSpecification::job_manager_memory)?;
+    // A JVM that knows of the host network takes random ports and tells the Services, and nobody else. We make its pods.
+    let host_network = &kubernetes_options::HOST_NETWORK;
+    let is_on_host = effective.get(host_network)?;
+    let fixed_ports = is_on_host.then(|| (host_network.key.to_owned(), false.to_string()));
     Ok(Process {
         service,
         main_class,
@@ -176,6 +180,7 @@ fn job_manager(
         role: java_options::Role::JobManager,
         arguments: settings_as_arguments(&memory.dynamic_properties())
             .chain(extra_arguments.iter().cloned())
+            .chain(settings_as_arguments(fixed_ports.as_slice()))
             .collect(),
     })
 }

@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::names::Names;
+use self::pod_sandbox::HostNetwork;
 use self::pod_worker::{PodInput, PodWorker};
 use self::registration::Registration;
 use self::services::KnownAddresses;
@@ -114,6 +115,7 @@ pub(crate) struct NodeContext {
     client: Client,
     images: Vec<ImageMapping>,
     network: Mutex<PodNetwork>,
+    host_network: HostNetwork,
     is_sandbox: bool,
     node_address: Ipv4Addr,
     api_address: ApiAddress,
@@ -197,6 +199,7 @@ impl NodeAgent {
             client: options.client,
             images: options.images,
             network: Mutex::new(options.network),
+            host_network: HostNetwork::default(),
             is_sandbox,
             node_address,
             names: Names::new(

@@ -99,13 +99,15 @@ async fn a_running_job_is_listed_and_cancelled() {
 async fn what_render_prints_is_a_working_cluster_once_kubectl_has_applied_it() {
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
-    let rendered = machine.must(&[&["render", "session"], &machine.session()[..]].concat());
+    // Where all of its pods share the ports of a node.
+    let session = [&machine.session()[..], &["-Dkubernetes.hostnetwork.enabled=true"]].concat();
+    let rendered = machine.must(&[&["render", "session"], &session[..]].concat());
     let manifest = machine.scratch().join("session.yaml");
     fs::write(&manifest, rendered).unwrap();
     let manifest = manifest.to_str().unwrap();
     let applied = machine.kubectl(&["apply", "-f", manifest]);
     assert_eq!(applied.matches(" created\n").count(), 4, "{applied}");
-    machine.must(&[&["diff"], &machine.session()[..]].concat());
+    machine.must(&[&["diff"], &session[..]].concat());
     machine
         .eventually("the JobManager answers", async || machine.overview(&client).await)
         .await;
@@ -117,6 +119,12 @@ async fn what_render_prints_is_a_working_cluster_once_kubectl_has_applied_it() {
     fs::write(&input, TEXT).unwrap();
     finished(machine.run_word_count(&input, &output, Duration::ZERO));
     assert_same(&count_words(TEXT), &written_counts(&output));
+    let addresses = machine.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.podIP}"]);
+    let addresses: Vec<&str> = addresses.split_whitespace().collect();
+    assert!(
+        addresses.len() == 3 && addresses.iter().all(|address| *address == addresses[0]),
+        "{addresses:?}"
+    );
 
     machine.kubectl(&["delete", "-f", manifest]);
     machine

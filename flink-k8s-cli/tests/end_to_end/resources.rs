@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 
-use super::harness::{Machine, assert_same, count_words, finished, task_managers, written_counts};
+use super::harness::{Machine, assert_same, count_words, finished, log_of, task_managers, written_counts};
 use super::running_job::{CLUSTER, all};
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
@@ -18,9 +18,17 @@ const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
 async fn slots_of_several_sizes_get_as_many_workers_as_their_sizes_need() {
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
+    let storage = machine.scratch().join("local-storage");
+    fs::create_dir(&storage).unwrap();
+    let host_path = format!(
+        "-Dflink-k8s.taskmanager.local-storage.host-path={}",
+        storage.display()
+    );
     machine.start_session(&[
         "-Dcluster.fine-grained-resource-management.enabled=true",
         "-Dresourcemanager.taskmanager-timeout=10s",
+        "-Dflink-k8s.taskmanager.local-storage.type=host-path",
+        &host_path,
     ]);
     let (input, output) = (
         machine.scratch().join("input.txt"),
@@ -42,6 +50,15 @@ async fn slots_of_several_sizes_get_as_many_workers_as_their_sizes_need() {
     let workers = task_managers(&client).await;
     // Flink places slots as they are asked for, in an order of its own: sometimes it needs one more.
     assert!((3..=4).contains(&workers.len()), "{workers:?}");
+    // Each keeps its files on the volume for them.
+    for worker in workers.keys() {
+        let log = log_of(&client, worker).await;
+        assert!(
+            log.contains("Temporary file directory '/opt/flink/local-storage'"),
+            "{log}"
+        );
+        assert!(storage.join(format!("tm_{worker}")).is_dir(), "{worker}");
+    }
     machine
         .eventually("idle TaskManagers are released", async || {
             task_managers(&client).await.is_empty().then_some(())

@@ -2,6 +2,7 @@
 
 use super::command_job_manager::words;
 use super::{FLINK_CONF_DIR, FlinkPod, PROGRAM_DIRECTORY};
+use crate::configuration::common_options::TASK_MANAGER_RPC_PORT;
 use crate::configuration::flink_k8s_options::ResourceManagerKind;
 use crate::configuration::kubernetes_options::TASK_MANAGER_ENTRYPOINT_ARGS;
 use crate::memory::TaskManagerProcessMemory;
@@ -33,7 +34,13 @@ pub(crate) fn decorate(
         }
         ResourceManagerKind::Rust => {
             container.command = Some(vec![format!("{PROGRAM_DIRECTORY}/flink-k8s-taskmanager")]);
-            let settings = request.dynamic_properties.iter();
+            // On the host network there may be several on a node.
+            let rpc_port = (
+                TASK_MANAGER_RPC_PORT.key.to_owned(),
+                parameters.rpc_port.to_string(),
+            );
+            let random_port = parameters.cluster.host_network.then_some(&rpc_port);
+            let settings = random_port.into_iter().chain(&request.dynamic_properties);
             let mut all: Vec<String> = settings
                 .map(|(key, value)| unexpanded(&format!("-D{key}={value}")))
                 .collect();

@@ -242,3 +242,18 @@ fn the_version_of_java_is_read_from_its_release_file() {
     }
     assert_eq!(java_major_version(""), None);
 }
+
+#[test]
+fn a_job_manager_on_the_host_network_keeps_its_ports() {
+    let settings = [
+        ("jobmanager.memory.process.size", "1600m"),
+        ("kubernetes.hostnetwork.enabled", "true"),
+    ];
+    let configuration = configuration(&settings);
+    let command = session_job_manager(&installation(), &configuration, &[]).unwrap();
+    let last = command.arguments.len() - 2;
+    assert_eq!(
+        command.arguments[last..],
+        ["-D", "kubernetes.hostnetwork.enabled=false"]
+    );
+}

@@ -133,7 +133,11 @@ fn a_random_port_is_refused_unless_the_host_network_is_used() {
         .to_string();
     assert!(refusal.contains("taskmanager.rpc.port"), "{refusal}");
     configuration.set("kubernetes.hostnetwork.enabled", "true", Origin::CommandLine);
-    TaskManagerFactory::new(configuration, None, &[]).unwrap();
+    configuration.set("taskmanager.memory.process.size", "1728m", Origin::CommandLine);
+    let factory = TaskManagerFactory::new(configuration, None, &[]).unwrap();
+    let pod = factory.pod_without_owner(&request(&factory)).unwrap();
+    let main = pod.spec.unwrap().containers.remove(0);
+    assert_eq!(main.args.unwrap()[0], "-Dtaskmanager.rpc.port=0");
 }
 
 #[test]

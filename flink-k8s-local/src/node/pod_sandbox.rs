@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::Mutex;
 
 use super::volumes::PodVolumes;
 use super::{NodeContext, PodNetwork};
@@ -25,8 +26,47 @@ const MAX_HOST_NAME: usize = 63;
 pub(super) struct PodSandbox {
     pub(super) address: Ipv4Addr,
     pub(super) host_name: String,
-    process: Option<PodProcess>,
+    namespaces: Namespaces,
     directory: PathBuf,
+}
+
+/// Whose namespaces the containers join.
+enum Namespaces {
+    /// Nobody's, in plain mode.
+    None,
+    /// The pod's own.
+    Own(Box<PodProcess>),
+    /// Those of all pods on the host network, by the process that holds them.
+    Host(u32),
+}
+
+/// The network, host name and IPC namespaces that pods with `hostNetwork` share. The sandbox's own network is none for
+/// pods: addresses of Services are there, and with them their ports.
+#[derive(Default)]
+pub(super) struct HostNetwork(Mutex<Option<(Ipv4Addr, PodProcess)>>);
+
+impl HostNetwork {
+    /// Its address, and the process that holds it, which the first pod starts.
+    async fn join(&self, context: &NodeContext) -> Result<(Ipv4Addr, u32), SandboxError> {
+        let mut shared = self.0.lock().await;
+        if let Some((address, process)) = &mut *shared
+            && matches!(process.child.try_wait(), Ok(None))
+        {
+            return Ok((*address, process.pid));
+        }
+        let address = allocate(context).await?;
+        let started = PodProcess::start_in_time(context, &host_name_of(&context.name), address).await;
+        let process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                context.network.lock().await.release(address);
+                return Err(error);
+            }
+        };
+        let pid = process.pid;
+        *shared = Some((address, process));
+        Ok((address, pid))
+    }
 }
 
 /// The process that holds the pod's namespaces.
@@ -45,21 +85,32 @@ impl PodSandbox {
     ///
     /// When a step is refused. Nothing is left then.
     pub(super) async fn start(context: &NodeContext, pod: &Pod) -> Result<Self, SandboxError> {
-        let address = context.network.lock().await.allocate();
-        let address =
-            address.ok_or_else(|| SandboxError::other("give the pod an address", "all are taken"))?;
-        let result = Self::start_with(context, pod, address).await;
+        let wants_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if wants_host && context.is_sandbox {
+            let (address, process) = context.host_network.join(context).await?;
+            return Self::start_with(context, pod, address, Some(process)).await;
+        }
+        let address = allocate(context).await?;
+        let result = Self::start_with(context, pod, address, None).await;
         if result.is_err() {
             context.network.lock().await.release(address);
         }
         result
     }
 
-    async fn start_with(context: &NodeContext, pod: &Pod, address: Ipv4Addr) -> Result<Self, SandboxError> {
+    async fn start_with(
+        context: &NodeContext,
+        pod: &Pod,
+        address: Ipv4Addr,
+        on_host: Option<u32>,
+    ) -> Result<Self, SandboxError> {
         let uid = pod.uid().unwrap_or_default();
         let directory = PodVolumes::memory_directory(context, &uid).join("etc");
         fs::create_dir_all(&directory).step(|| format!("make {}", directory.display()))?;
-        let host_name = host_name(pod);
+        let host_name = match on_host {
+            Some(_) => host_name_of(&context.name),
+            None => host_name(pod),
+        };
         context
             .names
             .add_hosts_file(pod, directory.join("hosts"), address, &host_name)
@@ -72,27 +123,28 @@ impl PodSandbox {
         for (name, content) in [("hostname", format!("{host_name}\n")), ("resolv.conf", resolver)] {
             fs::write(directory.join(name), content).step(|| format!("write the pod's {name}"))?;
         }
-        let process = if context.is_sandbox {
-            let start = PodProcess::start(context, &host_name, address);
-            let started = tokio::time::timeout(STEP_LIMIT, start).await;
-            Some(
-                started
-                    .unwrap_or_else(|_| Err(SandboxError::other("start the pod's process", "it hangs")))?,
-            )
-        } else {
-            None
+        let namespaces = match on_host {
+            Some(process) => Namespaces::Host(process),
+            None if context.is_sandbox => Namespaces::Own(Box::new(
+                PodProcess::start_in_time(context, &host_name, address).await?,
+            )),
+            None => Namespaces::None,
         };
         Ok(Self {
             address,
             host_name,
-            process,
+            namespaces,
             directory,
         })
     }
 
     /// PID of the process that holds the pod's namespaces, in sandbox mode.
     pub(super) fn process(&self) -> Option<u32> {
-        self.process.as_ref().map(|process| process.pid)
+        match &self.namespaces {
+            Namespaces::None => None,
+            Namespaces::Own(process) => Some(process.pid),
+            Namespaces::Host(pid) => Some(*pid),
+        }
     }
 
     /// A file of the pod's own, which plain mode hands to programs by its path.
@@ -116,18 +168,39 @@ impl PodSandbox {
     /// Ends the pod's process and gives its address back.
     pub(super) async fn stop(self, context: &NodeContext, uid: &str) {
         context.names.remove_hosts_file(uid);
-        if let Some(PodProcess { mut child, input, .. }) = self.process {
-            drop(input);
-            // It ends by itself then; killing covers one that hangs.
-            if tokio::time::timeout(STEP_LIMIT, child.wait()).await.is_err() {
-                let _ = child.kill().await;
+        match self.namespaces {
+            // The others stay there.
+            Namespaces::Host(_) => return,
+            Namespaces::None => {}
+            Namespaces::Own(process) => {
+                let PodProcess { mut child, input, .. } = *process;
+                drop(input);
+                // It ends by itself then; killing covers one that hangs.
+                if tokio::time::timeout(STEP_LIMIT, child.wait()).await.is_err() {
+                    let _ = child.kill().await;
+                }
             }
         }
         context.network.lock().await.release(self.address);
     }
 }
 
+async fn allocate(context: &NodeContext) -> Result<Ipv4Addr, SandboxError> {
+    let address = context.network.lock().await.allocate();
+    address.ok_or_else(|| SandboxError::other("give the pod an address", "all are taken"))
+}
+
 impl PodProcess {
+    async fn start_in_time(
+        context: &NodeContext,
+        host_name: &str,
+        address: Ipv4Addr,
+    ) -> Result<Self, SandboxError> {
+        let start = Self::start(context, host_name, address);
+        let started = tokio::time::timeout(STEP_LIMIT, start).await;
+        started.unwrap_or_else(|_| Err(SandboxError::other("start the pod's process", "it hangs")))
+    }
+
     async fn start(context: &NodeContext, host_name: &str, address: Ipv4Addr) -> Result<Self, SandboxError> {
         let mut command = role_command("pod");
         command
@@ -183,7 +256,11 @@ impl PodProcess {
 /// The host name that a pod's containers see.
 fn host_name(pod: &Pod) -> String {
     let spec = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
-    let name = spec.unwrap_or_else(|| pod.name_any());
+    host_name_of(&spec.unwrap_or_else(|| pod.name_any()))
+}
+
+/// A name as long as a host's may be.
+fn host_name_of(name: &str) -> String {
     let end = name
         .char_indices()
         .map(|(i, c)| i + c.len_utf8())

@@ -57,3 +57,38 @@ async fn pods_have_networks_of_their_own_and_services_find_them() {
     assert_eq!(cluster.log("client").await, "one one one\n");
     cluster.down().await;
 }
+
+#[tokio::test]
+async fn pods_on_the_host_network_share_one_and_others_reach_it() {
+    let Some(cluster) = TestCluster::up().await else {
+        return;
+    };
+    let on_host = json!({"spec": {"hostNetwork": true}});
+    let serve = "import socket; s = socket.create_server(('0.0.0.0', 8099)); \n\
+        while True: s.accept()[0].sendall(socket.gethostname().encode())\n";
+    let server = json!({"spec": {"hostNetwork": true, "containers": [{
+        "name": "main", "image": "sh", "command": ["python3", "-c", serve],
+        "readinessProbe": {"tcpSocket": {"port": 8099}, "periodSeconds": 1},
+    }]}});
+    cluster.create(with(script("server", ""), &server)).await;
+    cluster.until_ready("server").await;
+    let pods = cluster.pods();
+    let address = async |name: &str| pods.get(name).await.unwrap().status.unwrap().pod_ip.unwrap();
+    let found_at = address("server").await;
+    let ask = |address: &str| {
+        format!(
+            "python3 -c \"import socket; print(socket.create_connection(('{address}', 8099)).recv(99).decode())\""
+        )
+    };
+    cluster
+        .create(with(script("neighbour", &ask("127.0.0.1")), &on_host))
+        .await;
+    cluster.create(script("stranger", &ask(&found_at))).await;
+    for name in ["neighbour", "stranger"] {
+        cluster.until_phase(name, "Succeeded").await;
+        assert_eq!(cluster.log(name).await, "local\n", "the name of the node");
+    }
+    assert_eq!(address("neighbour").await, found_at);
+    assert_ne!(address("stranger").await, found_at);
+    cluster.down().await;
+}
