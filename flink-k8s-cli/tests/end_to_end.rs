@@ -14,12 +14,16 @@
 mod application_recovery;
 #[path = "end_to_end/applications.rs"]
 mod applications;
+#[path = "end_to_end/artifacts.rs"]
+mod artifacts;
 #[path = "end_to_end/chain.rs"]
 mod chain;
 #[path = "end_to_end/diagnosis.rs"]
 mod diagnosis;
 #[path = "end_to_end/faults.rs"]
 mod faults;
+#[path = "end_to_end/file_server.rs"]
+mod file_server;
 #[path = "end_to_end/hanging.rs"]
 mod hanging;
 #[path = "end_to_end/harness.rs"]

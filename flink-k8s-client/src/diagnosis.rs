@@ -3,6 +3,7 @@
 //! [`look`] collects [`ClusterFacts`] from Kubernetes, from Flink's REST endpoint and from the resource manager;
 //! [`diagnose`] turns facts into a [`Diagnosis`] and is pure.
 
+mod artifacts;
 mod certificates;
 mod exit_code;
 mod facts;
@@ -109,6 +110,8 @@ pub enum Problem {
     VolumeNotMounted,
     /// A container used more memory than its limit.
     OutOfMemory,
+    /// The JobManager cannot have the jar of its application, or an artifact beside it.
+    ArtifactUnavailable,
     /// A program found its state storage, or that of high availability, unreachable.
     StorageUnreachable,
     /// A program ended by itself, once or again and again.

@@ -197,6 +197,39 @@ impl JobJar {
     }
 }
 
+/// What a file looks like from its beginning and its end, whatever is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JarShape {
+    /// It ends as a jar, or another zip file, does.
+    Whole,
+    /// It begins as one, and its end is missing.
+    CutOff,
+    /// It is something else, or empty.
+    Other,
+}
+
+impl JarShape {
+    /// Looks at a file of any name; it blocks for a few reads.
+    ///
+    /// ```no_run
+    /// # use flink_k8s_client::job_jar::JarShape;
+    /// let is_whole = JarShape::of("/tmp/orders.jar".as_ref())? == JarShape::Whole;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(match shape(&mut File::open(path)?)? {
+            (_, true) => Self::Whole,
+            (true, false) => Self::CutOff,
+            (false, false) => Self::Other,
+        })
+    }
+}
+
 fn is_a_file_with_content(path: &Path, metadata: &Metadata) -> Result<(), InvalidJobJar> {
     let what = match metadata {
         directory if directory.is_dir() => "a directory",

@@ -1,8 +1,9 @@
 //! `flink-k8s-job`: the JobManager of an application cluster, the end of its job, and what follows from it.
 
+mod fetched_artifacts;
 mod job_jar;
 pub(crate) mod job_results;
-pub(crate) mod staged_jar;
+mod staged_jar;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use self::job_results::JobResults;
-use crate::job_manager::{self, ClusterKind};
+use crate::job_manager::{self, ClusterKind, Identity};
 
 /// The state of a job of which nobody here can tell how it ended.
 const UNKNOWN: &str = "UNKNOWN";
@@ -46,6 +47,20 @@ const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(30);
 /// reason is logged.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     job_manager::main(ClusterKind::Application, arguments)
+}
+
+/// Joins the jar if it is staged in parts, and makes Flink fetch again what an earlier container has left by half.
+pub(crate) fn see_to_artifacts(configuration: &FlinkConfiguration) -> anyhow::Result<()> {
+    staged_jar::join(configuration)?;
+    let Identity {
+        cluster_id,
+        namespace,
+    } = Identity::read(configuration)?;
+    Ok(fetched_artifacts::remove_damaged(
+        configuration,
+        &namespace,
+        &cluster_id,
+    )?)
 }
 
 /// Settings that the JobManager needs and the configuration lacks: the job's id, and for a Flink that does not look
@@ -253,8 +268,10 @@ impl LifeCycle {
             }
             sleep(TRIED_AGAIN_AFTER).await;
         };
-        let details = rest.job_details(&self.job_id).await;
-        let ended = details.map_or_else(|_| milliseconds_now(), |details| details.end_time);
+        // Flink answers this from a copy that may be seconds old, in which the job has not ended.
+        let details = rest.job_details(&self.job_id).await.ok();
+        let ended = details.map(|details| details.end_time).filter(|end| *end > 0);
+        let ended = ended.unwrap_or_else(milliseconds_now);
         let outcome = ApplicationOutcome::new(self.job_id, state.as_str(), ended);
         self.job_ended(outcome.clone());
         self.wait_for_program(rest).await;

@@ -86,7 +86,7 @@ async fn run(kind: ClusterKind, surroundings: &Surroundings, arguments: Vec<Stri
     let is_job_id_given = configuration.is_configured(&deployment_options::FIXED_JOB_ID);
     let mut arguments = arguments;
     if kind == ClusterKind::Application {
-        application::staged_jar::join(&configuration)?;
+        application::see_to_artifacts(&configuration)?;
         let missing = application::missing_settings(&configuration, &installation)?;
         configuration = with_settings(configuration, &mut arguments, &missing);
     }

@@ -1,7 +1,6 @@
 //! Applications with high availability: they outlive their leader, their pod and their cluster, and run once.
 
 use std::fs;
-use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams};
@@ -9,7 +8,9 @@ use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use super::applications::{JAR, image_with_the_jar, listed, path, texts, texts_and};
-use super::harness::{Machine, assert_same, count_words, finished, job_manager, log_of, written_counts};
+use super::harness::{
+    Machine, assert_same, count_words, files_in, finished, job_manager, log_of, written_counts,
+};
 use super::processes;
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
@@ -49,15 +50,6 @@ fn with_high_availability(machine: &Machine, mut options: Vec<String>) -> Vec<St
         storage.display()
     ));
     options
-}
-
-/// The names of what is in a directory; nothing where there is none.
-fn files_in(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.collect()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Clusters for one program: with its jar in the image's `usrlib`, its arguments as they were typed, its end.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::harness::{Machine, SHORT_LIVED, assert_same, count_words, job_manager, log_of, written_counts};
@@ -32,7 +32,7 @@ pub(crate) fn image_with_the_jar(machine: &Machine) -> Vec<String> {
 }
 
 /// The options of a small cluster.
-fn small_cluster(machine: &Machine) -> Vec<String> {
+pub(crate) fn small_cluster(machine: &Machine) -> Vec<String> {
     let mut options = [
         "-Dkubernetes.cluster-id=e2e",
         "-Dkubernetes.container.image=flink:e2e",
@@ -259,21 +259,27 @@ pub(crate) fn from_base64(text: &str) -> Vec<u8> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_jar_of_this_machine_is_staged_whole_or_in_parts_and_goes_with_its_cluster() {
-    let Some(machine) = Machine::start() else { return };
-    let file = machine.scratch().join("arguments");
-    let small = machine.scratch().join("my job.jar");
-    fs::copy(machine.job_jar(), &small).unwrap();
+/// The jar of the jobs, so large that it is staged in three parts.
+pub(crate) fn large_jar(machine: &Machine) -> PathBuf {
     // A zip file may have anything in front of it.
-    let large = machine.scratch().join("large.jar");
     let mut content: Vec<u8> = b"PK\x03\x04"
         .iter()
         .copied()
         .chain((0..=255).cycle().take(2 << 20))
         .collect();
     content.extend(fs::read(machine.job_jar()).unwrap());
-    fs::write(&large, content).unwrap();
+    let jar = machine.scratch().join("large.jar");
+    fs::write(&jar, content).unwrap();
+    jar
+}
+
+#[tokio::test]
+async fn a_jar_of_this_machine_is_staged_whole_or_in_parts_and_goes_with_its_cluster() {
+    let Some(machine) = Machine::start() else { return };
+    let file = machine.scratch().join("arguments");
+    let small = machine.scratch().join("my job.jar");
+    fs::copy(machine.job_jar(), &small).unwrap();
+    let large = large_jar(&machine);
     let own_resource_manager = "-Dflink-k8s.resource-manager=flink";
     let plain = small_cluster(&machine);
     let start = |more: &[&str], jar: &Path| {

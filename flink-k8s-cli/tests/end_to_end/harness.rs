@@ -467,6 +467,15 @@ pub(crate) fn written_counts(directory: &Path) -> BTreeMap<String, u64> {
     counts
 }
 
+/// The names of what is in a directory; nothing where there is none.
+pub(crate) fn files_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
 /// Fails unless these texts are said, one behind the other.
 pub(crate) fn assert_said_in_order(said: &str, texts: &[&str]) {
     let mut rest = said;

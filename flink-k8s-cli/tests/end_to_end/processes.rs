@@ -1,6 +1,7 @@
 //! Finding the processes of one embedded Kubernetes among all that run on this machine.
 
 use std::fs;
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,6 +33,15 @@ pub(crate) fn of_pod(ancestor: u32, pod: &str) -> Vec<u32> {
         String::from_utf8_lossy(&environment).contains(&host_name)
     });
     all
+}
+
+/// Where this test finds the file that processes of the pod have at this path.
+pub(crate) fn path_in(ancestor: u32, pod: &str, path: &str) -> PathBuf {
+    let processes = of_pod(ancestor, pod);
+    let Some(process) = processes.last() else {
+        panic!("pod {pod} has no processes");
+    };
+    PathBuf::from(format!("/proc/{process}/root{path}"))
 }
 
 /// The command line of a process with blanks between its words; empty when it is gone.

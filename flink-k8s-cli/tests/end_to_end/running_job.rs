@@ -45,28 +45,39 @@ pub(crate) async fn start_word_count(
 pub(crate) struct SlowWordCount {
     /// Where it writes.
     pub(crate) output: PathBuf,
+    input: PathBuf,
     slow: PathBuf,
 }
 
 impl SlowWordCount {
     /// Submits one of this text, with more than any test has for each line, and leaves it to itself.
     pub(crate) fn submit(machine: &Machine, text: &str) -> Self {
+        let count = Self::prepare(machine, text);
+        finished(machine.run_job(&["--detached"], &count.arguments()));
+        count
+    }
+
+    /// One that is not submitted.
+    pub(crate) fn prepare(machine: &Machine, text: &str) -> Self {
         let [input, output, slow] =
             ["slow-input.txt", "slow-output", "slow"].map(|name| machine.scratch().join(name));
         fs::write(&input, text).unwrap();
         fs::write(&slow, "").unwrap();
-        let arguments = [
+        Self { output, input, slow }
+    }
+
+    /// What its program is told.
+    pub(crate) fn arguments(&self) -> [&str; 8] {
+        [
             "--input",
-            input.to_str().unwrap(),
+            self.input.to_str().unwrap(),
             "--output",
-            output.to_str().unwrap(),
+            self.output.to_str().unwrap(),
             "--delay-per-line-millis",
             SLOW_LINE_MILLIS,
             "--slow-while-exists",
-            slow.to_str().unwrap(),
-        ];
-        finished(machine.run_job(&["--detached"], &arguments));
-        Self { output, slow }
+            self.slow.to_str().unwrap(),
+        ]
     }
 
     /// Lets it end at once.

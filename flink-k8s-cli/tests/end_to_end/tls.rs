@@ -11,15 +11,16 @@ use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyC
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256};
 
 use super::applications::{image_with_the_jar, texts};
+use super::file_server;
 use super::harness::{Machine, assert_same, count_words, written_counts};
 use super::running_job::{self, CLUSTER, SlowWordCount, until_checkpoint_is_kept};
 
 const TEXT: &str = "the rain in spain stays mainly in the plain\n";
 /// With the delay for each, more than any test takes; without, a moment.
 const LINES: usize = 20_000;
-const PASSWORD: &str = "changeit";
+pub(crate) const PASSWORD: &str = "changeit";
 /// Where the pods have the stores.
-const MOUNTED: &str = "/opt/flink/certificates";
+pub(crate) const MOUNTED: &str = "/opt/flink/certificates";
 
 /// Certificates of one authority, in the forms in which Flink and our commands take them.
 pub(crate) struct Certificates {
@@ -35,7 +36,7 @@ impl Certificates {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(parameters, rsa()).unwrap();
         let key = rsa();
-        let parameters = CertificateParams::new(["flink".to_owned()]).unwrap();
+        let parameters = CertificateParams::new(["flink", file_server::NAME].map(str::to_owned)).unwrap();
         let certificate = parameters.signed_by(&key, &issuer).unwrap();
 
         let parsed = |der: &[u8]| Certificate::from_der(der).unwrap();
@@ -72,6 +73,11 @@ impl Certificates {
         fs::write(directory.join("me.pem"), certificate.pem()).unwrap();
         fs::write(directory.join("me.key"), key.serialize_pem()).unwrap();
         Self { directory }
+    }
+
+    /// Where the stores are, and the same as PEM files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// What the processes of the cluster need: TLS for REST, and certificates of its clients.

@@ -102,6 +102,10 @@ fn not_ready(facts: &ClusterFacts, pod: &Pod) -> Finding {
     if let (RestFacts::NoLeader { .. }, Some(found)) = (&facts.rest, of_rest(facts, name)) {
         return found;
     }
+    // It fails anew within seconds.
+    if let Some(found) = pods::missing_artifact(facts, pod, Role::JobManager) {
+        return found;
+    }
     let (object, reason) = (
         format!("pod {name}"),
         format!("pod {name} runs and is not ready yet"),

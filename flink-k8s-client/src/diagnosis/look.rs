@@ -9,6 +9,7 @@ use flink_k8s_core::labels;
 use flink_k8s_core::pod_name::PodName;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::artifacts::without_credentials;
 use super::facts::time_of;
 use super::{ClusterFacts, RestFacts, is_about, pods};
 use crate::rest_client::{RestClient, RestError};
@@ -199,7 +200,7 @@ async fn read_log(kube: &dyn KubeClient, pod: &PodName, runs_again: bool) -> Vec
     };
     for run in runs {
         match kube.read_pod_log(pod, run, LOG_LINES).await {
-            Ok(log) if !log.trim().is_empty() => return log.lines().map(str::to_owned).collect(),
+            Ok(log) if !log.trim().is_empty() => return log.lines().map(without_credentials).collect(),
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%pod, error = &error as &dyn Error, "a diagnosis goes without the log");

@@ -3,6 +3,7 @@
 use flink_k8s_core::configuration::{kubernetes_options, memory_options, scheduling_options};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
+use super::artifacts::ArtifactFailure;
 use super::exit_code::meaning;
 use super::program_failure::ProgramFailure;
 use super::{ClusterFacts, Finding, Problem, Severity};
@@ -81,6 +82,12 @@ pub(super) fn finding(facts: &ClusterFacts, pod: &Pod, role: Role) -> Option<Fin
 pub(super) fn restart(facts: &ClusterFacts, pod: &Pod, role: Role) -> Option<Finding> {
     let view = PodView { facts, pod, role };
     view.containers().find_map(|status| view.restarted(status))
+}
+
+/// A container that was started again, and before had ended for want of an artifact.
+pub(super) fn missing_artifact(facts: &ClusterFacts, pod: &Pod, role: Role) -> Option<Finding> {
+    let view = PodView { facts, pod, role };
+    view.containers().find_map(|status| view.misses_artifact(status))
 }
 
 /// Whether the end of the log of this pod belongs into a diagnosis.
@@ -253,12 +260,14 @@ impl PodView<'_> {
             1 => ", and was started again once".to_owned(),
             more => format!(", and was started again {more} times"),
         };
-        let severity = if status.restart_count >= MANY_RESTARTS {
+        let lines = self.facts.logs.get(pod).map(Vec::as_slice).unwrap_or_default();
+        let artifact = ArtifactFailure::find(lines);
+        let is_lasting = artifact.as_ref().is_some_and(|failure| failure.is_lasting);
+        let severity = if is_lasting || status.restart_count >= MANY_RESTARTS {
             Severity::Stuck
         } else {
             Severity::Trouble
         };
-        let lines = self.facts.logs.get(pod).map(Vec::as_slice).unwrap_or_default();
         let failure = ProgramFailure::find(lines);
         let end = format!("container {container} of pod {pod} ended with exit code {code}{words}{again}");
         let own_words = ended
@@ -273,6 +282,13 @@ impl PodView<'_> {
                 self.role.memory_option()
             );
             (Problem::OutOfMemory, end.clone(), Some(advice))
+        } else if let Some(artifact) = &artifact {
+            let reason = format!("{}: {end}", artifact.reason);
+            (
+                Problem::ArtifactUnavailable,
+                reason,
+                Some(artifact.advice.clone()),
+            )
         } else if let Some(failure) = &failure {
             let reason = format!("{}: {end}", failure.root);
             if failure.is_storage {
@@ -285,10 +301,12 @@ impl PodView<'_> {
         } else {
             (Problem::Crashed, end.clone(), None)
         };
+        let root = failure.as_ref().filter(|_| artifact.is_some());
+        let root = root.map(|failure| failure.root.clone());
         let thrown = failure.and_then(|failure| failure.thrown);
         let thrown = thrown.map(|thrown| format!("thrown as {thrown}"));
         let mut finding = Finding::new(severity, problem, self.object(), reason)
-            .with_evidence([own_words].into_iter().chain(thrown))
+            .with_evidence([own_words].into_iter().chain(root).chain(thrown))
             .with_log(end_of(lines));
         finding.advice = advice;
         finding
@@ -303,6 +321,12 @@ impl PodView<'_> {
         finding.reason = format!("pod {} runs again; before, {}", self.name(), finding.reason);
         finding.log.clear();
         Some(finding)
+    }
+
+    fn misses_artifact(&self, status: &ContainerStatus) -> Option<Finding> {
+        let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+        let finding = self.ended(status, ended);
+        (finding.problem == Problem::ArtifactUnavailable).then_some(finding)
     }
 
     fn failed(&self) -> Option<Finding> {

@@ -285,6 +285,33 @@ fn a_program_says_itself_why_it_failed() {
 }
 
 #[test]
+fn a_jobmanager_that_is_about_to_miss_its_jar_again_is_not_just_starting() {
+    let again = json!({"state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}});
+    let mut facts = with_job_manager(&container(&again, 1));
+    assert!(cause(&facts).starts_with("Starting "), "{}", cause(&facts));
+    let log = "\
+INFO GlobalConfiguration [] - Loading configuration property: pipeline.jars, ['https://files/job.jar']
+ERROR ClusterEntrypoint [] - Could not create application program.
+java.lang.RuntimeException: java.io.FileNotFoundException: https://files/job.jar
+\tat org.apache.flink.util.function.FunctionUtils.lambda$uncheckedFunction$2(FunctionUtils.java:95)
+Caused by: java.io.FileNotFoundException: https://files/job.jar
+\tat org.apache.flink.client.program.artifact.HttpArtifactFetcher.fetch(HttpArtifactFetcher.java:57)";
+    let lines = log.lines().map(str::to_owned).collect();
+    facts.logs.insert("orders-7d9f8-x2x4z".to_owned(), lines);
+    insta::assert_snapshot!(cause(&facts), @r"
+    Stuck ArtifactUnavailable: the JobManager cannot get https://files/job.jar: there is no such file: container flink-main-container of pod orders-7d9f8-x2x4z ended with exit code 1 (the program could not start, or its configuration is refused), and was started again once
+      java.io.FileNotFoundException: https://files/job.jar
+      thrown as java.lang.RuntimeException: java.io.FileNotFoundException: https://files/job.jar
+      the last lines of its log:
+        INFO GlobalConfiguration [] - Loading configuration property: pipeline.jars, ['https://files/job.jar']
+        ERROR ClusterEntrypoint [] - Could not create application program.
+        java.lang.RuntimeException: java.io.FileNotFoundException: https://files/job.jar
+        Caused by: java.io.FileNotFoundException: https://files/job.jar
+      what to do: check the address; some servers also say so to those who may not see the file, to whom user.artifacts.http-headers says who asks
+    ");
+}
+
+#[test]
 fn a_jobmanager_that_is_ready_and_does_not_answer_is_told_from_one_without_a_leader() {
     let mut facts = well();
     assert_eq!(diagnose(&facts).health(), ClusterHealth::Healthy);
@@ -555,7 +582,7 @@ async fn the_newest_pod_that_is_not_going_is_explained_and_its_previous_run_read
     kube.expect_read_pod_log().returning(|pod, run, _| {
         assert_eq!(pod.as_str(), "orders-new-a");
         Ok(if run == ContainerRun::Previous {
-            "one\ntwo\n".to_owned()
+            "one\ntwo of https://files/job.jar?signature=planted\n".to_owned()
         } else {
             String::new()
         })
@@ -566,7 +593,7 @@ async fn the_newest_pod_that_is_not_going_is_explained_and_its_previous_run_read
     container flink-main-container of pod orders-new-a ended with exit code 1 (the program could not start, or its configuration is refused), and was started again once
       the last lines of its log:
         one
-        two
+        two of https://files/job.jar?******
     ");
 }
 

@@ -1,5 +1,6 @@
 //! Options about deploying clusters and submitting jobs that do not begin with `kubernetes.`.
 
+use super::kubernetes_options::OptionMap;
 use super::{AlternativeKey, ConfigOption, OptionRow, OptionalConfigOption};
 use crate::enum_option_value;
 
@@ -16,6 +17,8 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &SAVEPOINT_IGNORE_UNCLAIMED_STATE,
     &SAVEPOINT_CLAIM_MODE,
     &USER_ARTIFACTS_BASE_DIR,
+    &USER_ARTIFACTS,
+    &HTTP_HEADERS,
     &RAW_HTTP_ENABLED,
     &PIPELINE_JARS,
     &APPLICATION_MAIN_CLASS,
@@ -113,6 +116,18 @@ pub const USER_ARTIFACTS_BASE_DIR: ConfigOption<String> = ConfigOption::new(
     "user.artifacts.base-dir",
     "/opt/flink/artifacts",
     "Where the JobManager's volume for fetched artifacts is mounted.",
+);
+
+/// `user.artifacts.artifact-list`: Addresses of what the JobManager fetches besides the jar of an application.
+pub const USER_ARTIFACTS: OptionalConfigOption<Vec<String>> = OptionalConfigOption::new(
+    "user.artifacts.artifact-list",
+    "Addresses of what the JobManager fetches besides the jar of an application.",
+);
+
+/// `user.artifacts.http-headers`: Headers of the requests by which the JobManager fetches artifacts over HTTP.
+pub const HTTP_HEADERS: OptionalConfigOption<OptionMap> = OptionalConfigOption::new(
+    "user.artifacts.http-headers",
+    "Headers of the requests by which the JobManager fetches artifacts over HTTP.",
 );
 
 /// `user.artifacts.raw-http-enabled`: Whether jars may be fetched over plain HTTP.

@@ -1,5 +1,6 @@
 //! The objects of an application cluster: one JobManager that runs one program and ends with it.
 
+mod artifacts;
 mod life_cycle;
 mod staged_jar;
 
@@ -119,7 +120,7 @@ impl JobManagerSpecification {
         if let Some(staged) = &staged {
             name_staged(&mut configuration, staged)?;
         }
-        check_jars(&configuration, application)?;
+        artifacts::check(&configuration, application)?;
         if is_ours {
             life_cycle::set(&mut configuration)?;
         }
@@ -183,130 +184,4 @@ pub fn is_application(deployment: &Deployment) -> bool {
             .flat_map(|word| word.split_ascii_whitespace())
             .any(|word| word == APPLICATION_TARGET || word.ends_with("/flink-k8s-job"))
     })
-}
-
-/// One jar; since 2.1, and with our resource manager, none is needed: the program may be in the image.
-fn check_jars(
-    configuration: &FlinkConfiguration,
-    application: &ApplicationConfiguration,
-) -> Result<(), InvalidSpecification> {
-    if application.is_python() {
-        return Ok(());
-    }
-    // Older JobManagers want to be told; with ours in charge, the entrypoint looks for the jar.
-    let may_be_missing = configuration.get(&flink_k8s_options::FLINK_VERSION)? >= FlinkVersion::V2_1
-        || configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
-    let option = &deployment_options::PIPELINE_JARS;
-    let Some(jars) = configuration.find(option)? else {
-        return if may_be_missing {
-            Ok(())
-        } else {
-            Err(InvalidSpecification::MissingOption { key: option.key })
-        };
-    };
-    let key = option.key;
-    match jars.as_slice() {
-        [] if may_be_missing => Ok(()),
-        [jar]
-            if jar.starts_with("http://") && !configuration.get(&deployment_options::RAW_HTTP_ENABLED)? =>
-        {
-            Err(InvalidSpecification::PlainHttp {
-                key,
-                jar: jar.clone(),
-                needed: deployment_options::RAW_HTTP_ENABLED.key,
-            })
-        }
-        [jar] if is_address(jar) && !(jar.is_empty() && may_be_missing) => Ok(()),
-        [jar] => Err(InvalidSpecification::JarAddress {
-            key,
-            jar: jar.clone(),
-        }),
-        jars => Err(InvalidSpecification::NotOneJar {
-            key,
-            count: jars.len(),
-        }),
-    }
-}
-
-/// Whether Java takes this for a URI: no blanks or other characters that need an escape, a scheme with something
-/// behind it if there is one.
-fn is_address(text: &str) -> bool {
-    let allowed = |byte: u8| !(byte <= b' ' || b"\"<>\\^`{|}\x7f".contains(&byte));
-    let mut bytes = text.bytes().enumerate();
-    let escapes_are_complete = bytes.all(|(at, byte)| {
-        byte != b'%'
-            || text
-                .as_bytes()
-                .get(at + 1..at + 3)
-                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    });
-    text.bytes().all(allowed) && escapes_are_complete && !text.starts_with(':') && !text.ends_with("://")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::configuration::Origin;
-
-    fn check(
-        version: &str,
-        jars: Option<&str>,
-        application: &ApplicationConfiguration,
-    ) -> Result<(), String> {
-        let mut configuration = FlinkConfiguration::new();
-        configuration.set("flink-k8s.flink-version", version, Origin::CommandLine);
-        configuration.set("flink-k8s.resource-manager", "flink", Origin::CommandLine);
-        if let Some(jars) = jars {
-            configuration.set("pipeline.jars", jars, Origin::CommandLine);
-        }
-        check_jars(&configuration, application).map_err(|refusal| refusal.to_string())
-    }
-
-    #[test]
-    fn there_is_one_jar_and_only_new_versions_do_without() {
-        let java = ApplicationConfiguration::new();
-        for version in ["1.20", "2.1", "2.3"] {
-            assert_eq!(
-                check(version, Some("local:///opt/flink/usrlib/job.jar"), &java),
-                Ok(())
-            );
-            let refusal = check(version, Some("local:///a.jar;local:///b.jar"), &java).unwrap_err();
-            assert!(
-                refusal.contains("pipeline.jars") && refusal.contains('2'),
-                "{refusal}"
-            );
-        }
-        assert_eq!(check("2.1", None, &java), Ok(()));
-        assert!(check("1.20", None, &java).is_err());
-        assert!(check("1.20", Some(""), &java).is_err());
-        let python = java.with_arguments(["-py".to_owned(), "job.py".to_owned()]);
-        assert_eq!(check("1.20", None, &python), Ok(()));
-    }
-
-    #[test]
-    fn plain_http_needs_consent() {
-        let java = ApplicationConfiguration::new();
-        let refusal = check("2.1", Some("http://files/job.jar"), &java).unwrap_err();
-        assert!(
-            refusal.contains("user.artifacts.raw-http-enabled=true"),
-            "{refusal}"
-        );
-        for jar in ["https://files/job.jar", "s3://bucket/job.jar"] {
-            assert_eq!(check("2.1", Some(jar), &java), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_jar_with_a_blank_in_its_address_is_refused_by_name() {
-        let refusal = check(
-            "2.1",
-            Some("local:///my job.jar"),
-            &ApplicationConfiguration::new(),
-        )
-        .unwrap_err();
-        assert!(
-            refusal.contains("my job.jar") && refusal.contains("%20"),
-            "{refusal}"
-        );
-    }
 }

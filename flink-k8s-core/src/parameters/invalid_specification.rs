@@ -215,6 +215,27 @@ pub enum InvalidSpecification {
         /// The option that allows it.
         needed: &'static str,
     },
+    /// Flink ignores what stands before the host in an address. The address is not shown.
+    #[error(
+        "an address in option {key} has a user or password before its host, which Flink does not send; \
+         a header does: {instead}=Authorization:..., whose value is not shown"
+    )]
+    CredentialsInAddress {
+        /// The option.
+        key: &'static str,
+        /// The option for headers.
+        instead: &'static str,
+    },
+    /// Flink keeps what it fetches by file name, and takes the first for the second.
+    #[error(
+        "option {key} has a second artifact of the file name {name:?}, for which Flink would take the first; rename one of them"
+    )]
+    ArtifactsOfOneName {
+        /// The option of the second.
+        key: &'static str,
+        /// The file name.
+        name: String,
+    },
     /// Two options say when an application cluster ends.
     #[error("options {ours} and {flinks} both say when the cluster ends; set only one of them")]
     TwoEnds {
@@ -302,6 +323,8 @@ impl InvalidSpecification {
             | Self::NotOneJar { key, .. }
             | Self::JarAddress { key, .. }
             | Self::PlainHttp { key, .. }
+            | Self::CredentialsInAddress { key, .. }
+            | Self::ArtifactsOfOneName { key, .. }
             | Self::Unquotable { key, .. }
             | Self::JobId { key, .. }
             | Self::PodTemplate { key, .. } => Some(key),

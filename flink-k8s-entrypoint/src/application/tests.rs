@@ -59,6 +59,11 @@ fn deployment(annotations: BTreeMap<String, String>) -> Deployment {
 
 /// A Flink whose job failed.
 async fn flink() -> RestClient {
+    flink_with_end(1_700_000_000_000).await
+}
+
+/// A Flink whose job failed, and which says that it ended then.
+async fn flink_with_end(end_time: i64) -> RestClient {
     flink_k8s_client::install_crypto_provider();
     let job = format!("/v1/jobs/{JOB_ID}");
     let result = json!({
@@ -75,7 +80,7 @@ async fn flink() -> RestClient {
     });
     let details = json!({
         "jid": JOB_ID, "name": "orders", "state": "FAILED",
-        "start-time": 1, "end-time": 1_700_000_000_000_i64, "duration": 1,
+        "start-time": 1, "end-time": end_time, "duration": 1,
     });
     let looks = Arc::new(Mutex::new(0));
     let threads = get(move || async move {
@@ -123,6 +128,18 @@ async fn how_the_job_ended_is_written_down_with_the_reason() {
     ] {
         assert!(calls[0].contains(part), "{part} is not in {}", calls[0]);
     }
+}
+
+#[tokio::test]
+async fn a_job_whose_end_flink_does_not_know_yet_ended_just_now() {
+    let calls = Calls::default();
+    let life_cycle = life_cycle(kube(&calls), OnFinish::Keep);
+    let before = milliseconds_now();
+    life_cycle.finish(Uid::new("u1"), flink_with_end(-1).await).await;
+    let calls = calls.lock().unwrap();
+    let (_, rest) = calls[0].split_once(r#""flink-k8s/job-ended": ""#).unwrap();
+    let ended: i64 = rest.split('"').next().unwrap().parse().unwrap();
+    assert!((before..=milliseconds_now()).contains(&ended), "{ended}");
 }
 
 #[tokio::test]
