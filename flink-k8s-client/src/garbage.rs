@@ -9,6 +9,7 @@ use flink_k8s_core::kube_client::{
     DeleteError, FlinkObject, KubeClient as _, ObjectKind, ReadError, Uid, Version,
 };
 use flink_k8s_core::namespace::Namespace;
+use flink_k8s_core::upgrade::UpgradeRecord;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -27,8 +28,8 @@ pub enum GarbageScope {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoveGarbageError {
-    /// A cluster of the name is there by now; the object may be its own.
-    #[error("{} is kept: there is a cluster {} by now", .0.object.reference, .0.cluster_id)]
+    /// A cluster of the name is there by now, or an upgrade that makes one; the object may be its own.
+    #[error("{} is kept: there is a cluster {}, or an upgrade of it, by now", .0.object.reference, .0.cluster_id)]
     ClusterThere(Box<Garbage>),
     /// It could not be found out whether there is one.
     #[error(transparent)]
@@ -54,7 +55,8 @@ impl RemoveGarbageError {
 /// [`Garbage::is_high_availability_data`].
 ///
 /// What counts as garbage says [`garbage::find`]; above all, nothing of a cluster that lives, nothing without the labels
-/// of native Flink clusters, and nothing younger than `minimum_age`. Where it cannot be found out whether an owner
+/// of native Flink clusters, nothing younger than `minimum_age`, and nothing of a cluster of which an
+/// [upgrade](crate::upgrade) is under way, between whose clusters there is none. Where it cannot be found out whether an owner
 /// exists, it does.
 ///
 /// ```no_run
@@ -95,7 +97,7 @@ pub async fn find_garbage(
         }
     }
     let mut found = garbage::find(&objects, &existing, Timestamp::now(), minimum_age);
-    // A Deployment without the labels may have the name all the same.
+    // A Deployment without the labels may have the name all the same, and what upgrades write down is not among the objects.
     let mut living = BTreeSet::new();
     let mut gone: BTreeSet<(Namespace, ClusterId)> = BTreeSet::new();
     for garbage in &found {
@@ -109,7 +111,7 @@ pub async fn find_garbage(
     Ok(found)
 }
 
-/// Removes one of the objects that [`find_garbage`] returned, if there is still no cluster of the name. It is deleted
+/// Removes one of the objects that [`find_garbage`] returned, if there is still no cluster of the name, nor an upgrade of one. It is deleted
 /// by its uid, and high-availability data only as it was read. One that is gone already counts as removed.
 ///
 /// # Errors
@@ -138,11 +140,17 @@ fn cluster_of(garbage: &Garbage) -> (Namespace, ClusterId) {
     )
 }
 
-/// Whether there is a Deployment of the cluster's name, be it ours or not.
+/// Whether there is a Deployment of the cluster's name, be it ours or not, or an upgrade that is going to make one.
 async fn is_there(kube: &KubeRsClient, garbage: &Garbage) -> Result<bool, ReadError> {
     let (namespace, cluster_id) = cluster_of(garbage);
-    let found = kube.in_namespace(namespace).find_deployment(&cluster_id).await?;
-    Ok(found.is_some())
+    let there = kube.in_namespace(namespace);
+    if there.find_deployment(&cluster_id).await?.is_some() {
+        return Ok(true);
+    }
+    let upgrades = there
+        .list_config_maps(&UpgradeRecord::labels_for(&cluster_id))
+        .await?;
+    Ok(!upgrades.is_empty())
 }
 
 /// Whether this owner exists. Of kinds that have nothing to do with clusters we know nothing, and touch nothing that

@@ -263,9 +263,27 @@ pub async fn find_upgrades(
     kube: &KubeRsClient,
     cluster_id: &ClusterId,
 ) -> Result<Vec<UpgradeRecord>, UpgradeError> {
-    let found = kube
-        .list_config_maps(&UpgradeRecord::labels_for(cluster_id))
-        .await?;
+    records(kube, &UpgradeRecord::labels_for(cluster_id)).await
+}
+
+/// The same for all clusters of the client's namespace.
+///
+/// # Errors
+///
+/// [`UpgradeError::Read`] when Kubernetes cannot be asked.
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is changed.
+pub async fn find_all_upgrades(kube: &KubeRsClient) -> Result<Vec<UpgradeRecord>, UpgradeError> {
+    records(kube, &UpgradeRecord::label_of_all()).await
+}
+
+async fn records(
+    kube: &KubeRsClient,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<UpgradeRecord>, UpgradeError> {
+    let found = kube.list_config_maps(labels).await?;
     Ok(found
         .iter()
         .filter_map(|config_map| UpgradeRecord::from_config_map(config_map).ok())

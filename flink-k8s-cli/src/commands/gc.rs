@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use flink_k8s_client::garbage::{GarbageScope, RemoveGarbageError, find_garbage, remove_garbage};
+use flink_k8s_client::upgrade::find_all_upgrades;
 use flink_k8s_core::garbage::Garbage;
 use flink_k8s_core::permissions::{UserTask, of_user};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{interrupted, permissions, workers};
+use super::{interrupted, permissions, upgrade, workers};
 use crate::args::OutputFormat;
 use crate::args::gc::GcArguments;
 use crate::connection::Connection;
@@ -35,6 +36,9 @@ pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Re
     let removable: Vec<&Garbage> = found.iter().filter(|garbage| goes(garbage, &arguments)).collect();
     let kept = found.len() - removable.len();
     show(printer, &found, &arguments);
+    if scope == GarbageScope::Namespace {
+        tell_of_upgrades(printer, &connection).await?;
+    }
     let place = connection.whereabouts(arguments.all_namespaces);
     if found.is_empty() {
         printer.talk(format!("nothing {place} is left of clusters that are gone"));
@@ -67,6 +71,17 @@ pub(crate) async fn run(printer: &Printer, arguments: GcArguments) -> anyhow::Re
             Ok(Outcome::Interrupted)
         }
     }
+}
+
+/// Between the clusters of an upgrade there is none, and what is there is no garbage: whoever looks for it has to know.
+async fn tell_of_upgrades(printer: &Printer, connection: &Connection) -> anyhow::Result<()> {
+    for record in find_all_upgrades(&connection.kube).await? {
+        if record.target().job_id.is_none() {
+            upgrade::under_way(printer, &record);
+            printer.talk("  nothing of its cluster counts as left behind until it has ended; --resume goes on with it, --abort gives it up");
+        }
+    }
+    Ok(())
 }
 
 async fn remove(

@@ -1,7 +1,9 @@
 //! Removing clusters: what goes, what stays, what becomes of jobs, and what nobody owns any more.
 
+use flink_k8s_core::kube_client::Uid;
+use flink_k8s_core::upgrade::{Progress, UpgradeId, UpgradeMode, UpgradeRecord};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use wiremock::matchers::{body_partial_json, method, path, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -462,6 +464,26 @@ async fn what_clusters_that_are_gone_have_left_is_shown_and_removed() {
 
     let young = bench.flink_k8s(&["gc"]).await;
     assert_says(&young, 0, &["is left of clusters that are gone\n"]);
+    let upgrade = UpgradeRecord::new(
+        UpgradeId::from_bytes([7; 16]),
+        "payments".parse().unwrap(),
+        Uid::new("gone"),
+        JOB.parse().unwrap(),
+        Progress::new(UpgradeMode::LastState),
+    );
+    let record = upgrade.to_config_map(None);
+    let record = bench.api().create(&PostParams::default(), &record).await.unwrap();
+    let all = ["gc", "--older-than=0s", "--delete", "--purge-ha"];
+    let in_between = bench.flink_k8s(&all).await;
+    let told = [
+        "an upgrade of cluster payments (mode last-state)",
+        "nothing of its cluster counts as left behind",
+        "is left of clusters that are gone\n",
+    ];
+    assert_says(&in_between, 0, &told);
+    let records: Api<ConfigMap> = bench.api();
+    let name = record.metadata.name.unwrap();
+    records.delete(&name, &DeleteParams::default()).await.unwrap();
     let found = bench.flink_k8s(&["gc", "--older-than", "0s"]).await;
     assert_says(
         &found,

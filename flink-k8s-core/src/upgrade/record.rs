@@ -216,6 +216,11 @@ impl UpgradeRecord {
         labels_with(Self::TYPE, cluster_id)
     }
 
+    /// The label of what belongs to upgrades of clusters of any name, and of their jobs.
+    pub fn label_of_all() -> BTreeMap<String, String> {
+        BTreeMap::from([(labels::TYPE.to_owned(), Self::TYPE.to_owned())])
+    }
+
     /// The labels of staged jars that an upgrade of a cluster of this name keeps. They are others, so that whoever looks for
     /// records does not read jars.
     pub fn labels_of_jars(cluster_id: &ClusterId) -> BTreeMap<String, String> {
