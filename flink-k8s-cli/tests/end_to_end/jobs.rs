@@ -36,12 +36,12 @@ async fn checkpoint_of(machine: &Machine, job: &str) -> String {
         .await
 }
 
-/// Upgrades the job, after one attempt to what cannot be run and one to what fails when it runs. Returns the id of the job
-/// that runs in the end.
+/// Upgrades the job in every mode, after one attempt to what cannot be run and one to what fails when it runs. Returns the id of
+/// the job that runs in the end.
 fn upgraded(machine: &Machine, job: &str, [input, output]: [&Path; 2]) -> String {
     let jar = path(machine.job_jar());
-    let upgrade = |job: &str, flags: &[&str], delay: &str| {
-        let command = ["job", "upgrade", CLUSTER, job, "--mode", "savepoint"];
+    let upgrade = |job: &str, mode: &str, flags: &[&str], delay: &str| {
+        let command = ["job", "upgrade", CLUSTER, job, "--mode", mode];
         let way_back = ["--rollback-jar", jar, "--timeout", "1min"];
         let program = ["--input", path(input), "--output", path(output)];
         let delay = ["--delay-per-line-millis", delay];
@@ -51,7 +51,7 @@ fn upgraded(machine: &Machine, job: &str, [input, output]: [&Path; 2]) -> String
         let printed = String::from_utf8(ended.stdout).unwrap().trim().to_owned();
         (ended.status.code(), printed, said)
     };
-    let (code, _, said) = upgrade(job, &["-c", "examples.Missing"], "50");
+    let (code, _, said) = upgrade(job, "savepoint", &["-c", "examples.Missing"], "50");
     assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains("the new program cannot be run: ") && said.contains("its job goes on"),
@@ -59,7 +59,7 @@ fn upgraded(machine: &Machine, job: &str, [input, output]: [&Path; 2]) -> String
     );
 
     let unlike_its_state = ["-Dpipeline.max-parallelism=64", "--rollback-option"];
-    let (code, old, said) = upgrade(job, &unlike_its_state, "50");
+    let (code, old, said) = upgrade(job, "savepoint", &unlike_its_state, "50");
     assert_eq!(code, Some(1), "{said}");
     let order = [
         "secured: ",
@@ -69,33 +69,38 @@ fn upgraded(machine: &Machine, job: &str, [input, output]: [&Path; 2]) -> String
     ];
     assert_said_in_order(&said, &order);
 
-    let (code, new, said) = upgrade(&old, &[], "51");
-    assert_eq!(code, Some(0), "{said}");
-    let order = [
-        "secured: ",
-        "stopping job",
-        "starting the new program",
-        &new,
-        "is upgraded",
-    ];
-    assert_said_in_order(&said, &order);
-    assert!(new != old && old != job, "{job}, {old}, {new}");
-    new
+    let mut jobs = vec![job.to_owned(), old];
+    // Without its state it counts from the first line again.
+    for (mode, secured, delay) in [
+        ("stateless", "ending job", "52"),
+        ("last-state", "/chk-", "53"),
+        ("savepoint", "secured: ", "54"),
+    ] {
+        let (code, new, said) = upgrade(jobs.last().unwrap(), mode, &[], delay);
+        assert_eq!(code, Some(0), "{said}");
+        let order = [secured, "starting the new program", &new, "is upgraded"];
+        assert_said_in_order(&said, &order);
+        assert!(!jobs.contains(&new), "{new} is new: {jobs:?}");
+        jobs.push(new);
+    }
+    jobs.pop().unwrap()
 }
 
 #[tokio::test]
 async fn a_job_is_rescaled_stopped_with_a_savepoint_and_goes_on_from_it() {
     let Some(machine) = Machine::start() else { return };
-    let savepoints = machine.scratch().join("savepoints");
-    let directory = format!(
-        "-Dexecution.checkpointing.savepoint-dir=file://{}",
-        savepoints.display()
-    );
+    let [savepoints, checkpoints] =
+        [("savepoint-dir", "savepoints"), ("dir", "checkpoints")].map(|(key, name)| {
+            let directory = machine.scratch().join(name);
+            format!("-Dexecution.checkpointing.{key}=file://{}", directory.display())
+        });
     // The job waits for its JobManager.
     machine.start_session(&[
         "-Djobmanager.scheduler=adaptive",
         "-Dexecution.checkpointing.interval=1h",
-        &directory,
+        &savepoints,
+        &checkpoints,
+        "-Dexecution.checkpointing.externalized-checkpoint-retention=RETAIN_ON_CANCELLATION",
         "--no-wait",
     ]);
     let (input, output) = (

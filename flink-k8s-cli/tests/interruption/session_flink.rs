@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use super::flink::{Answering, Told, UNLUCKY, has_snapshot, overview, refused};
+use super::flink::{Answering, Told, UNLUCKY, has_snapshot, of_process, refused};
 
 /// A class that Flink does not find.
 pub(crate) const MISSING_CLASS: &str = "examples.Missing";
@@ -173,7 +173,7 @@ impl Answering for SessionEndpoint {
                 }
                 answer
             }
-            _ => overview(),
+            _ => of_process(&path),
         }
     }
 }

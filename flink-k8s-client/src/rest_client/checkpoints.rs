@@ -1,12 +1,18 @@
 //! The checkpoints that a job has completed, and how it takes them.
 
+use std::time::Duration;
+
+use flink_k8s_core::configuration::{FlinkConfiguration, Origin, common_options};
 use flink_k8s_core::job_id::JobId;
 use serde::Deserialize;
+use tokio::time::sleep;
 
 use super::{RestClient, RestError};
 
 /// The interval of jobs that take no checkpoints by themselves.
 const NEVER: i64 = i64::MAX;
+/// For so long a copy of an answer is waited out at most.
+const LONGEST_KEPT: Duration = Duration::from_secs(60);
 
 /// What a job has completed (`GET /jobs/:id/checkpoints`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -101,6 +107,32 @@ impl RestClient {
     /// Cancel safe: nothing is changed.
     pub async fn checkpoints(&self, job_id: &JobId) -> Result<Option<CheckpointStatistics>, RestError> {
         known(self.get(&format!("jobs/{job_id}/checkpoints")).await)
+    }
+
+    /// [`RestClient::checkpoints`], with all that were completed before this call. Flink answers from copies, so this asks after the
+    /// time for which it keeps them: `rest.cache.checkpoint-statistics.timeout` (3 s), as the JobManager has it.
+    ///
+    /// # Errors
+    ///
+    /// See [`RestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is changed.
+    pub async fn current_checkpoints(
+        &self,
+        job_id: &JobId,
+    ) -> Result<Option<CheckpointStatistics>, RestError> {
+        let mut configuration = FlinkConfiguration::new();
+        for (key, value) in self.job_manager_settings().await? {
+            configuration.set(key, value, Origin::Default);
+        }
+        // What Flink runs with, it can read.
+        let kept = configuration
+            .get(&common_options::CHECKPOINT_STATISTICS_TIMEOUT)
+            .unwrap_or(LONGEST_KEPT);
+        sleep(kept.min(LONGEST_KEPT)).await;
+        self.checkpoints(job_id).await
     }
 
     /// How a job takes checkpoints. `None` for a job that cannot take any.

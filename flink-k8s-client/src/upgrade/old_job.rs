@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use flink_k8s_core::high_availability::{job_config_map_name, last_checkpoint};
-use flink_k8s_core::job_id::JobId;
 use flink_k8s_core::upgrade::{Event, Side, Snapshot, UpgradeMode};
 use tokio::time;
 
 use super::error::chain;
 use super::plan::is_highly_available;
 use super::{Upgrade, UpgradeError, objects};
-use crate::rest_client::{CheckpointKind, CompletedCheckpoint, FollowOptions, OperationError, RestClient};
+use crate::rest_client::{
+    CheckpointKind, CheckpointStatistics, CompletedCheckpoint, FollowOptions, OperationError, RestClient,
+};
 
 /// How long a JobManager whose job is over may take to answer: it starts a JVM, unless it has nothing to do any more.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
@@ -59,11 +60,11 @@ impl Upgrade<'_> {
                  execution.checkpointing.externalized-checkpoint-retention=RETAIN_ON_CANCELLATION"
             )));
         }
-        let mut last = last_completed(rest, job).await?;
+        let mut last = rest.checkpoints(job).await?.and_then(last_of);
         if last.is_none() {
             let limit = self.upgrader.options.snapshot_limit;
             match rest.checkpoint(job, CheckpointKind::Configured, limit).await {
-                Ok(_) => last = last_completed(rest, job).await?,
+                Ok(_) => last = rest.current_checkpoints(job).await?.and_then(last_of),
                 Err(failure) => return given_up(failure),
             }
         }
@@ -146,7 +147,7 @@ impl Upgrade<'_> {
 
     /// A job that is over remembers its last savepoint. With the one that was taken beforehand it did not stop.
     async fn left_by(&self, rest: &RestClient, failure: &OperationError) -> Result<Event, UpgradeError> {
-        let statistics = rest.checkpoints(&self.record.old_job).await?;
+        let statistics = rest.current_checkpoints(&self.record.old_job).await?;
         let last = statistics.and_then(|statistics| statistics.latest.savepoint);
         let address = last
             .as_ref()
@@ -183,7 +184,9 @@ impl Upgrade<'_> {
             answer => answer?,
         }
         self.wait_for_end(rest).await?;
-        let last = last_completed(rest, &job).await?;
+        // It goes on taking checkpoints while it is cancelled, and keeps none but the last.
+        let statistics = rest.current_checkpoints(&job).await?;
+        let last = statistics.and_then(last_of);
         let address = last.as_ref().and_then(CompletedCheckpoint::address);
         Ok(Event::Stopped(address.map(Snapshot::new)))
     }
@@ -227,9 +230,8 @@ impl Upgrade<'_> {
     }
 }
 
-async fn last_completed(rest: &RestClient, job: &JobId) -> Result<Option<CompletedCheckpoint>, UpgradeError> {
-    let statistics = rest.checkpoints(job).await?;
-    Ok(statistics.and_then(|statistics| statistics.latest.completed))
+fn last_of(statistics: CheckpointStatistics) -> Option<CompletedCheckpoint> {
+    statistics.latest.completed
 }
 
 /// What Flink refused or could not do is no reason to touch the job. What may pass is tried again.

@@ -38,6 +38,7 @@ pub const TABLE: &[&dyn OptionRow] = &[
     &CLIENT_HEARTBEAT_TIMEOUT,
     &WEB_SUBMIT_ENABLE,
     &WEB_REFRESH_INTERVAL,
+    &CHECKPOINT_STATISTICS_TIMEOUT,
     &WEB_TMPDIR,
     &IO_TMP_DIRS,
     &WEB_UPLOAD_DIR,
@@ -275,6 +276,14 @@ pub const WEB_REFRESH_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
     "How old the answers about a job may be.",
 )
 .with_alternatives(&[AlternativeKey::Deprecated("jobmanager.web.refresh-interval")]);
+
+/// `rest.cache.checkpoint-statistics.timeout`: How old the answers about the checkpoints of a job may be.
+pub const CHECKPOINT_STATISTICS_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
+    "rest.cache.checkpoint-statistics.timeout",
+    "3 s",
+    "How old the answers about the checkpoints of a job may be.",
+)
+.with_alternatives(&[AlternativeKey::Fallback("web.refresh-interval")]);
 
 /// `web.submit.enable`: Whether jars can be uploaded and run through the REST endpoint.
 pub const WEB_SUBMIT_ENABLE: ConfigOption<bool> = ConfigOption::new(

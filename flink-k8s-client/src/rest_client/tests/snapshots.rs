@@ -170,3 +170,23 @@ async fn requirements_are_read_and_written_as_flink_writes_them() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn checkpoints_as_they_are_now_are_asked_for_when_no_answer_from_before_is_kept() {
+    let (server, rest) = flink().await;
+    let mount = |at: String, body: serde_json::Value| {
+        Mock::given(method("GET"))
+            .and(path(at))
+            .respond_with(json_answer(200, body))
+            .mount(&server)
+    };
+    let kept = json!([{"key": "rest.cache.checkpoint-statistics.timeout", "value": "50 ms"}]);
+    mount("/v1/jobmanager/config".to_owned(), kept).await;
+    let last = json!({"latest": {"completed": {"id": 7, "external_path": "s3://b/c/chk-7"}}});
+    mount(format!("/v1/jobs/{JOB}/checkpoints"), last).await;
+    let began = std::time::Instant::now();
+    let found = rest.current_checkpoints(&job_id()).await.unwrap().unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(50));
+    let last = found.latest.completed.unwrap();
+    assert_eq!(last.address(), Some("s3://b/c/chk-7"));
+}
