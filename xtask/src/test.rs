@@ -240,10 +240,20 @@ impl Subject {
     }
 }
 
+/// How many tests run at a time: one more than there are processors, because those of a real Flink, two at a time, wait more than
+/// they work. Who sets `NEXTEST_TEST_THREADS` is asked instead.
+fn threads() -> Option<String> {
+    if std::env::var_os("NEXTEST_TEST_THREADS").is_some() {
+        return None;
+    }
+    let processors = std::thread::available_parallelism().ok()?.get();
+    Some(format!("--test-threads={}", processors + 1))
+}
+
 fn test_command(cargo: Program, files: &[String], no_e2e: bool, filter: Option<&str>) -> Program {
     let workspace = ["--workspace", "--all-features"];
     if find_in_path("cargo-nextest").is_some() {
-        let nextest = cargo.args(["nextest", "run"]).args(workspace);
+        let nextest = cargo.args(["nextest", "run"]).args(workspace).args(threads());
         let expression = nextest_expression(files, no_e2e, filter);
         return match expression {
             Some(expression) => nextest.args(["-E", &expression]),
