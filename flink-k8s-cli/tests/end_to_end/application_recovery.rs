@@ -7,15 +7,21 @@ use kube::api::{Api, DeleteParams};
 
 use serde_json::json;
 
-use super::applications::{JAR, image_with_the_jar, listed, path, texts, texts_and};
+use super::applications::{
+    JAR, image_with_the_jar, large_jar, listed, path, small_cluster, texts, texts_and,
+};
 use super::harness::{
     Machine, assert_same, count_words, files_in, finished, job_manager, log_of, written_counts,
 };
+use super::job_managers::{job_managers, leading};
 use super::processes;
+use super::running_job::SlowWordCount;
 
 const LINE: &str = "the quick brown fox jumps over the lazy dog\n";
-/// With 150 ms for each, half a minute of work, in which the job is disturbed three times.
+/// With 50 ms for each, ten seconds of work.
 const LINES: usize = 200;
+/// More than any test takes, unless it is told to hurry.
+const MANY_LINES: usize = 20_000;
 /// Java's hash of the cluster's name, with its sign, and sixteen zeros.
 const JOB: &str = "00000000000181980000000000000000";
 const START: [&str; 2] = ["application", "start"];
@@ -57,23 +63,16 @@ async fn an_application_of_any_version_goes_on_after_its_leader_its_pod_and_its_
     let Some(machine) = Machine::start() else { return };
     let client = machine.client().await;
     let storage = machine.scratch().join("ha");
-    let options = with_high_availability(&machine, image_with_the_jar(&machine));
-    let (input, output) = (
-        machine.scratch().join("input.txt"),
-        machine.scratch().join("output"),
-    );
-    fs::write(&input, LINE.repeat(LINES)).unwrap();
+    // The jar is staged, and joined by each JobManager.
+    let jar = large_jar(&machine);
+    let options = with_high_availability(&machine, small_cluster(&machine));
+    let count = SlowWordCount::prepare(&machine, &LINE.repeat(MANY_LINES));
     let program = [
-        JAR,
-        "--input",
-        path(&input),
-        "--output",
-        path(&output),
-        "--delay-per-line-millis",
-        "150",
-        "--checkpoint-interval-millis",
-        "500",
-    ];
+        &[path(&jar)],
+        &count.arguments()[..],
+        &["--checkpoint-interval-millis", "500"],
+    ]
+    .concat();
     let start = |flags: &[&str]| -> Vec<String> {
         let words = texts_and(&texts_and(&START, flags), &texts(&options, &program));
         words.into_iter().map(str::to_owned).collect()
@@ -94,23 +93,61 @@ async fn an_application_of_any_version_goes_on_after_its_leader_its_pod_and_its_
     assert_eq!(stopped, "");
     assert!(checkpoints(&client).await.iter().any(|kept| *kept >= second));
 
-    // A cluster of its name goes on with it, also when it loses its pod.
-    let follows = machine.spawn(&texts(&start(&["--on-finish=delete"]), &[]));
-    let third = checkpoint_after(&machine, &client, second + 2).await;
-    let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    let (pod, _) = machine
-        .eventually("the JobManager runs", async || job_manager(&client).await)
+    // A cluster of its name goes on with it, and in that one another JobManager does when the leader goes.
+    let more = ["--on-finish=delete", "-Dkubernetes.jobmanager.replicas=2"];
+    let follows = machine.spawn(&texts(&start(&more), &[]));
+    checkpoint_after(&machine, &client, second + 2).await;
+    let (leader, standby) = machine
+        .eventually("one leads, and another one could", async || {
+            let leader = leading(&client).await?;
+            let mut others = job_managers(&client).await.into_iter();
+            let standby = others.find(|pod| pod.is_ready && pod.name != leader.name)?;
+            Some((leader, standby))
+        })
         .await;
-    pods.delete(&pod, &DeleteParams::default()).await.unwrap();
-    checkpoint_after(&machine, &client, third + 2).await;
+    let content = fs::read(&jar).unwrap();
+    for pod in [&leader, &standby] {
+        let artifacts = processes::path_in(machine.pid(), &pod.name, "/opt/flink/artifacts");
+        let joined = &files_in(&artifacts)[..];
+        let [directory] = joined else {
+            panic!("{} has {joined:?}", pod.name)
+        };
+        let jar = fs::read(artifacts.join(directory).join("large.jar")).unwrap();
+        assert!(jar == content, "the jar of {}", pod.name);
+    }
+    let staged = machine.kubectl(&["get", "configmaps", "-l", "app=e2e", "-o", "name"]);
+    assert_eq!(staged.matches("/job-jar-e2e-").count(), 3, "{staged}");
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    pods.delete(&leader.name, &DeleteParams::default()).await.unwrap();
+    let restored = format!("Restoring job {JOB} from Checkpoint ");
+    machine
+        .eventually(
+            "the standby, or who comes in its place, goes on from a checkpoint",
+            async || {
+                let next = leading(&client).await.filter(|next| next.name != leader.name)?;
+                let log = log_of(&client, &next.name).await;
+                log.contains(&restored).then_some(())
+            },
+        )
+        .await;
+    let last = checkpoints(&client).await.into_iter().max().unwrap();
+    checkpoint_after(&machine, &client, last).await;
+    count.hurry();
     let said = finished(follows);
     assert!(
         said.contains(&format!("job {JOB} is FINISHED")) && said.contains("cluster e2e is removed"),
         "{said}"
     );
-    assert_same(&count_words(&LINE.repeat(LINES)), &written_counts(&output));
+    assert_same(
+        &count_words(&LINE.repeat(MANY_LINES)),
+        &written_counts(&count.output),
+    );
     let left = machine.kubectl(&["get", "configmaps,pods,leases", "-l", "app=e2e", "-o", "name"]);
-    assert_eq!(left.trim(), "", "high-availability data ends with the job");
+    assert_eq!(
+        left.trim(),
+        "",
+        "high-availability data and the jar end with the job"
+    );
     assert_eq!(files_in(&storage.join("e2e")), [""; 0]);
     machine.end();
 }
