@@ -15,6 +15,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::kube_rs::KubeRsClient;
 
+/// What may own objects of clusters, and be looked up.
+const KINDS_OF_OWNERS: [ObjectKind; 5] = [
+    ObjectKind::Deployment,
+    ObjectKind::ReplicaSet,
+    ObjectKind::Pod,
+    ObjectKind::Service,
+    ObjectKind::ConfigMap,
+];
+
 /// Where garbage is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GarbageScope {
@@ -160,13 +169,9 @@ async fn exists(
     object: &FlinkObject,
     owner: &OwnerReference,
 ) -> Result<bool, ReadError> {
-    let kind = match (owner.api_version.as_str(), owner.kind.as_str()) {
-        ("apps/v1", "Deployment") => ObjectKind::Deployment,
-        ("apps/v1", "ReplicaSet") => ObjectKind::ReplicaSet,
-        ("v1", "Pod") => ObjectKind::Pod,
-        ("v1", "Service") => ObjectKind::Service,
-        ("v1", "ConfigMap") => ObjectKind::ConfigMap,
-        _ => return Ok(true),
+    let is_of = |kind: &ObjectKind| owner.api_version == kind.api_version() && owner.kind == kind.as_str();
+    let Some(kind) = KINDS_OF_OWNERS.into_iter().find(is_of) else {
+        return Ok(true);
     };
     let there = kube.in_namespace(object.reference.namespace.clone());
     match there.find_object(kind, &owner.name).await {

@@ -494,7 +494,7 @@ impl Upgrade<'_> {
             name: Some(name),
             labels: Some(labels),
             owner_references: Some(vec![OwnerReference {
-                api_version: "v1".to_owned(),
+                api_version: ObjectKind::ConfigMap.api_version().to_owned(),
                 kind: ObjectKind::ConfigMap.to_string(),
                 name: owner.reference.name,
                 uid: owner.uid.to_string(),

@@ -39,6 +39,21 @@ pub trait CustomKind {
     const PLURAL: &'static str;
 }
 
+/// Says of which kind objects with this specification are.
+macro_rules! custom_kind {
+    ($specification:ty, $group:literal / $version:literal, $kind:literal, $plural:literal) => {
+        impl $crate::custom_object::CustomKind for $specification {
+            const API_VERSION: &'static str = concat!($group, "/", $version);
+            const GROUP: &'static str = $group;
+            const VERSION: &'static str = $version;
+            const KIND: &'static str = $kind;
+            const PLURAL: &'static str = $plural;
+        }
+    };
+}
+
+pub(crate) use custom_kind;
+
 impl<S: CustomKind> Resource for CustomObject<S> {
     const API_VERSION: &'static str = S::API_VERSION;
     const GROUP: &'static str = S::GROUP;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::custom_object::{CustomKind, CustomObject};
+use crate::custom_object::{CustomObject, custom_kind};
 
 /// A route from Gateways to a Service: `gateway.networking.k8s.io/v1` `HTTPRoute`.
 ///
@@ -62,10 +62,9 @@ pub struct BackendReference {
     pub port: i32,
 }
 
-impl CustomKind for HttpRouteSpec {
-    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
-    const GROUP: &'static str = "gateway.networking.k8s.io";
-    const VERSION: &'static str = "v1";
-    const KIND: &'static str = "HTTPRoute";
-    const PLURAL: &'static str = "httproutes";
-}
+custom_kind!(
+    HttpRouteSpec,
+    "gateway.networking.k8s.io" / "v1",
+    "HTTPRoute",
+    "httproutes"
+);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::custom_object::{CustomKind, CustomObject};
+use crate::custom_object::{CustomObject, custom_kind};
 
 /// A group of pods for the coscheduling plugin of Kubernetes' scheduler: `scheduling.x-k8s.io/v1alpha1` `PodGroup`.
 ///
@@ -55,18 +55,15 @@ pub struct VolcanoPodGroupSpec {
     pub priority_class_name: Option<String>,
 }
 
-impl CustomKind for CoschedulingPodGroupSpec {
-    const API_VERSION: &'static str = "scheduling.x-k8s.io/v1alpha1";
-    const GROUP: &'static str = "scheduling.x-k8s.io";
-    const VERSION: &'static str = "v1alpha1";
-    const KIND: &'static str = "PodGroup";
-    const PLURAL: &'static str = "podgroups";
-}
-
-impl CustomKind for VolcanoPodGroupSpec {
-    const API_VERSION: &'static str = "scheduling.volcano.sh/v1beta1";
-    const GROUP: &'static str = "scheduling.volcano.sh";
-    const VERSION: &'static str = "v1beta1";
-    const KIND: &'static str = "PodGroup";
-    const PLURAL: &'static str = "podgroups";
-}
+custom_kind!(
+    CoschedulingPodGroupSpec,
+    "scheduling.x-k8s.io" / "v1alpha1",
+    "PodGroup",
+    "podgroups"
+);
+custom_kind!(
+    VolcanoPodGroupSpec,
+    "scheduling.volcano.sh" / "v1beta1",
+    "PodGroup",
+    "podgroups"
+);

@@ -3,10 +3,12 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitStatus;
 
 use flink_k8s_core::start_command::JavaCommand;
 use flink_k8s_rm::runner_client::TOKEN_VARIABLE;
+use futures::FutureExt as _;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -123,8 +125,7 @@ impl JavaProcess {
         farewell: CancellationToken,
         end_at_once: impl Future<Output = ()>,
     ) -> Result<ExitStatus, JavaProcessError> {
-        tokio::pin!(end_at_once);
-        let mut is_killed = false;
+        let mut end_at_once = pin!(end_at_once.fuse());
         let mut signals = forwarded_signals()?;
         let mut children = unix::signal(SignalKind::child())?;
         let mut told_to_stop = false;
@@ -142,10 +143,7 @@ impl JavaProcess {
                     farewell.cancel();
                     self.send(Signal::SIGTERM);
                 }
-                () = &mut end_at_once, if !is_killed && !farewell.is_cancelled() => {
-                    is_killed = true;
-                    self.send(Signal::SIGKILL);
-                }
+                () = &mut end_at_once, if !farewell.is_cancelled() => self.send(Signal::SIGKILL),
                 Some(()) = children.recv() => collect_orphans(self.pid),
             }
         }

@@ -19,7 +19,6 @@ mod worker_watch;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -38,7 +37,6 @@ use forward::Forwarder;
 pub use leadership::LeaderElectionTimes;
 use leadership::Leadership;
 use requests::Context;
-use silent_leader::SignsOfLife;
 pub use silent_leader::SilentLeader;
 
 /// How long open requests may take to end after the shutdown began.
@@ -64,8 +62,7 @@ pub struct Endpoint {
     listener: TcpListener,
     address: SocketAddr,
     token: BearerToken,
-    leader_election_times: LeaderElectionTimes,
-    signs: Arc<SignsOfLife>,
+    leadership: Leadership,
 }
 
 impl Endpoint {
@@ -81,27 +78,25 @@ impl Endpoint {
     pub async fn bind() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let leader_election_times = LeaderElectionTimes::default();
         Ok(Self {
             listener,
             address,
             token: BearerToken::random(),
-            leader_election_times,
-            signs: Arc::new(SignsOfLife::new(leader_election_times.lasts())),
+            leadership: Leadership::new(LeaderElectionTimes::default()),
         })
     }
 
-    /// Sets how long the JobManager leads without renewing; until then its calls are repeated.
+    /// Sets how long the JobManager leads without renewing; until then its calls are repeated. Comes before
+    /// [`Endpoint::silent_leader`], which goes by it.
     #[must_use]
     pub fn with_leader_election_times(mut self, times: LeaderElectionTimes) -> Self {
-        self.leader_election_times = times;
-        self.signs = Arc::new(SignsOfLife::new(times.lasts()));
+        self.leadership = Leadership::new(times);
         self
     }
 
     /// Tells when the JobManager, while it leads, falls silent for longer than it may lead by the times that were set.
     pub fn silent_leader(&self) -> SilentLeader {
-        self.signs.silence()
+        self.leadership.silence()
     }
 
     /// Where it listens.
@@ -144,10 +139,9 @@ impl Endpoint {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let forwarder = forward.map(|api_server| {
-            let leadership = Leadership::new(self.leader_election_times, self.signs);
             Forwarder::new(
                 api_server,
-                leadership,
+                self.leadership,
                 workers.metrics().clone(),
                 &cluster_id,
                 namespace.clone(),

@@ -78,7 +78,10 @@ async fn tell_of_upgrades(printer: &Printer, connection: &Connection) -> anyhow:
     for record in find_all_upgrades(&connection.kube).await? {
         if record.target().job_id.is_none() {
             upgrade::under_way(printer, &record);
-            printer.talk("  nothing of its cluster counts as left behind until it has ended; --resume goes on with it, --abort gives it up");
+            printer.talk(
+                "  nothing of its cluster counts as left behind until it has ended; --resume goes on with it, --abort \
+                 gives it up",
+            );
         }
     }
     Ok(())

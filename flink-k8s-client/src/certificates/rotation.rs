@@ -6,6 +6,7 @@
 //! hears nothing; the pods that are older than those are deleted; and the old certificate goes from the Secret. How far that has
 //! come is in the objects: the same once more goes on from there. A Secret that somebody deleted is made anew on the way.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
@@ -175,10 +176,7 @@ impl<'a> Rotation<'a> {
         }
         let number = self.number().cloned().unwrap_or_default();
         let told = [(labels::CERTIFICATES.to_owned(), number.clone())].into();
-        let is_there = self
-            .kube
-            .recreate_pods(&self.cluster_id, &self.deployment, &told)
-            .await?;
+        let is_there = self.kube.recreate_pods(&self.deployment, &told).await?;
         if !is_there {
             return Err(RotationError::NoCluster(self.cluster_id));
         }
@@ -288,14 +286,11 @@ impl<'a> Rotation<'a> {
 
 /// The Secret of a cluster that has lost it, with nothing in it.
 fn missing_secret(cluster_id: &ClusterId, deployment: &Deployment) -> Secret {
-    let mut secret = tls::object(cluster_id, &std::collections::BTreeMap::new());
+    let mut secret = tls::object(cluster_id, &BTreeMap::new());
     secret.metadata.owner_references = owner_reference(deployment).map(|owner| vec![owner]);
     secret
 }
 
-fn annotation<'a>(
-    annotations: Option<&'a std::collections::BTreeMap<String, String>>,
-    key: &str,
-) -> Option<&'a String> {
+fn annotation<'a>(annotations: Option<&'a BTreeMap<String, String>>, key: &str) -> Option<&'a String> {
     annotations?.get(key)
 }

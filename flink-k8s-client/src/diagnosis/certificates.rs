@@ -1,13 +1,13 @@
 //! Certificates that have expired, or do so soon.
 
 use super::{ClusterFacts, Finding, Problem, Severity};
-use crate::certificates::ClusterCertificates;
+use crate::certificates::{ClusterCertificates, StoredCertificate};
 
 pub(super) fn findings(facts: &ClusterFacts) -> Vec<Finding> {
     let Some((found, at)) = &facts.certificates else {
         return Vec::new();
     };
-    let finding = |certificate: &crate::certificates::StoredCertificate| {
+    let finding = |certificate: &StoredCertificate| {
         let (severity, ends) = if certificate.not_after <= *at {
             (Severity::Trouble, "has expired: it was valid until")
         } else {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use flink_k8s_core::cluster_id::ClusterId;
 use flink_k8s_core::kube_client::{AnnotateError, ObjectKind, Uid};
 use flink_k8s_core::labels;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStrategy};
@@ -14,7 +13,7 @@ use super::KubeRsClient;
 const RECREATE: &str = "Recreate";
 
 impl KubeRsClient {
-    /// Writes annotations into the pod template of a cluster's Deployment, so that Kubernetes replaces its pods if they differ,
+    /// Writes annotations into the pod template of this Deployment, so that Kubernetes replaces its pods if they differ,
     /// and sees to it that all old ones are gone before a new one is made. How the Deployment replaces pods otherwise stays in an
     /// annotation until [`KubeRsClient::restore_strategy`]. Says whether there is a Deployment with this uid.
     ///
@@ -27,18 +26,16 @@ impl KubeRsClient {
     /// If the future is dropped, the pods may be replaced. Calling again is harmless.
     pub async fn recreate_pods(
         &self,
-        cluster_id: &ClusterId,
         deployment: &Deployment,
         annotations: &BTreeMap<String, String>,
     ) -> Result<bool, AnnotateError> {
-        let uid = Uid::new(deployment.metadata.uid.clone().unwrap_or_default());
         let strategy = deployment
             .spec
             .as_ref()
             .and_then(|spec| spec.strategy.clone())
             .unwrap_or_default();
         let mut patch = json!({
-            "metadata": {"uid": uid.as_str()},
+            "metadata": {},
             "spec": {
                 "strategy": {"type": RECREATE, "rollingUpdate": null},
                 "template": {"metadata": {"annotations": annotations}},
@@ -48,12 +45,10 @@ impl KubeRsClient {
             let before = json!(strategy).to_string();
             patch["metadata"]["annotations"] = json!({labels::STRATEGY_BEFORE: before});
         }
-        let name = cluster_id.deployment_name();
-        self.patched::<Deployment>(ObjectKind::Deployment, name, &uid, patch)
-            .await
+        self.patch_deployment(deployment, patch).await
     }
 
-    /// Lets a cluster's Deployment replace pods as before [`KubeRsClient::recreate_pods`].
+    /// Lets this Deployment replace pods as before [`KubeRsClient::recreate_pods`].
     ///
     /// # Errors
     ///
@@ -63,8 +58,7 @@ impl KubeRsClient {
     ///
     /// If the future is dropped, it may do so. Calling again is harmless.
     pub async fn restore_strategy(&self, deployment: &Deployment) -> Result<(), AnnotateError> {
-        let metadata = &deployment.metadata;
-        let annotations = metadata.annotations.as_ref();
+        let annotations = deployment.metadata.annotations.as_ref();
         let Some(before) = annotations.and_then(|annotations| annotations.get(labels::STRATEGY_BEFORE))
         else {
             return Ok(());
@@ -75,15 +69,26 @@ impl KubeRsClient {
             .rolling_update
             .as_ref()
             .map_or(Value::Null, |rolling| json!(rolling));
-        let uid = Uid::new(metadata.uid.clone().unwrap_or_default());
         let patch = json!({
-            "metadata": {"uid": uid.as_str(), "annotations": {labels::STRATEGY_BEFORE: null}},
+            "metadata": {"annotations": {labels::STRATEGY_BEFORE: null}},
             "spec": {"strategy": {
                 "type": before.type_.as_deref().unwrap_or("RollingUpdate"), "rollingUpdate": rolling_update,
             }},
         });
-        let name = metadata.name.as_deref().unwrap_or_default();
-        let patched = self.patched::<Deployment>(ObjectKind::Deployment, name, &uid, patch);
+        let patched = self.patch_deployment(deployment, patch);
         patched.await.map(|_is_there| ())
+    }
+
+    /// Patches the Deployment as it was read, and says whether it is still there.
+    async fn patch_deployment(
+        &self,
+        deployment: &Deployment,
+        mut patch: Value,
+    ) -> Result<bool, AnnotateError> {
+        let name = deployment.metadata.name.as_deref().unwrap_or_default();
+        let uid = Uid::new(deployment.metadata.uid.clone().unwrap_or_default());
+        patch["metadata"]["uid"] = uid.as_str().into();
+        self.patched::<Deployment>(ObjectKind::Deployment, name, &uid, patch)
+            .await
     }
 }

@@ -95,11 +95,10 @@ fn ingress(
     let key = options::INGRESS_PATH.key;
     let path = expanded(&configuration.get(&options::INGRESS_PATH)?, cluster);
     if !path.starts_with('/') {
-        let need = "a path that begins with a slash";
-        return Err(InvalidSpecification::Exposure {
+        return Err(InvalidSpecification::Unsuitable {
             key,
             value: path,
-            need,
+            need: "a path that begins with a slash".to_owned(),
         });
     }
     Ok(Some(IngressParameters {
@@ -173,11 +172,11 @@ fn check_distinct(texts: &[&str], parents: &[Parent]) -> Result<(), InvalidSpeci
     Ok(())
 }
 
-fn unusable_parent(value: &str, need: &'static str) -> InvalidSpecification {
-    InvalidSpecification::Exposure {
+fn unusable_parent(value: &str, need: &str) -> InvalidSpecification {
+    InvalidSpecification::Unsuitable {
         key: options::GATEWAY_PARENTS.key(),
         value: value.to_owned(),
-        need,
+        need: need.to_owned(),
     }
 }
 
@@ -199,10 +198,10 @@ fn peer(text: &str) -> Result<Peer, InvalidSpecification> {
         ("same-namespace", _) => Ok(Peer::SameNamespace),
         (_, Some(Ok(namespace))) => Ok(Peer::Namespace(namespace)),
         (addresses, None) if is_cidr(addresses) => Ok(Peer::Addresses(addresses.to_owned())),
-        _ => Err(InvalidSpecification::Exposure {
+        _ => Err(InvalidSpecification::Unsuitable {
             key: options::NETWORK_POLICY_REST_FROM.key,
             value: text.to_owned(),
-            need: "any, none, same-namespace, namespace=NAME, or addresses such as 10.0.0.0/8",
+            need: "any, none, same-namespace, namespace=NAME, or addresses such as 10.0.0.0/8".to_owned(),
         }),
     }
 }
@@ -232,10 +231,10 @@ fn host(
     if host.len() <= LONGEST_NAME && is_dns_name(name) {
         return Ok(Some(host));
     }
-    Err(InvalidSpecification::Exposure {
+    Err(InvalidSpecification::Unsuitable {
         key: option.key(),
         value: host,
-        need: "a DNS name in lower case",
+        need: "a DNS name in lower case".to_owned(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Validated settings of the group whose TaskManagers get their nodes together.
 
 use super::InvalidSpecification;
-use super::task_manager::only_with_our_resource_manager;
+use super::task_manager::{WHERE_THEY_RUN, only_with_our_resource_manager};
 use crate::configuration::flink_k8s_options::MAX_WORKERS;
 use crate::configuration::memory_options::NUMBER_OF_TASK_SLOTS;
 use crate::configuration::resource_manager_options::{MAX_SLOTS, MIN_SLOTS};
@@ -44,7 +44,7 @@ impl GangSchedulingParameters {
         let Some(kind) = configuration.find(&options::GANG_SCHEDULING_TYPE)? else {
             return Ok(None);
         };
-        only_with_our_resource_manager(configuration, &options::GANG_SCHEDULING_TYPE)?;
+        only_with_our_resource_manager(configuration, &options::GANG_SCHEDULING_TYPE, WHERE_THEY_RUN)?;
         Ok(Some(Self {
             min_member: min_member(configuration)?,
             scheduler: match kind {
@@ -96,7 +96,7 @@ fn min_member(configuration: &FlinkConfiguration) -> Result<i32, InvalidSpecific
                    slotmanager.number-of-slots.min needs, which is not set either",
         });
     };
-    let refused = |need: String| InvalidSpecification::Scheduling {
+    let refused = |need: String| InvalidSpecification::Unsuitable {
         key: options::GANG_MIN_MEMBER.key(),
         value: wanted.to_string(),
         need,
@@ -129,12 +129,8 @@ fn schedule_timeout_seconds(configuration: &FlinkConfiguration) -> Result<Option
     let seconds = i32::try_from(timeout.as_secs()).ok();
     let seconds = seconds.filter(|seconds| *seconds > 0 && timeout.subsec_nanos() == 0);
     seconds.map(Some).ok_or_else(|| {
-        let option = &options::GANG_SCHEDULE_TIMEOUT;
-        InvalidSpecification::Scheduling {
-            key: option.key(),
-            value: text_of(configuration, option),
-            need: "a number of whole seconds, at least 1 s".to_owned(),
-        }
+        let need = "a number of whole seconds, at least 1 s";
+        InvalidSpecification::unsuitable(configuration, &options::GANG_SCHEDULE_TIMEOUT, need)
     })
 }
 
@@ -155,18 +151,7 @@ fn refuse_if_set(
     if !configuration.is_configured(option) {
         return Ok(());
     }
-    Err(InvalidSpecification::Scheduling {
-        key: option.key(),
-        value: text_of(configuration, option),
-        need: format!(
-            "left out: only {}={} has it",
-            options::GANG_SCHEDULING_TYPE.key(),
-            only_with.as_str()
-        ),
-    })
-}
-
-fn text_of(configuration: &FlinkConfiguration, option: &dyn OptionRow) -> String {
-    let setting = configuration.setting(option.key());
-    setting.map(|setting| setting.text.clone()).unwrap_or_default()
+    let (option_of_kind, kind) = (options::GANG_SCHEDULING_TYPE.key(), only_with.as_str());
+    let need = format!("left out: only {option_of_kind}={kind} has it");
+    Err(InvalidSpecification::unsuitable(configuration, option, need))
 }

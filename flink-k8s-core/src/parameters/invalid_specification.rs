@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::cluster_id::InvalidClusterId;
 use crate::configuration::kubernetes_options::{CLUSTER_ID, NAMESPACE};
-use crate::configuration::{InvalidOptionValue, WriteConfigurationError, duration_text};
+use crate::configuration::{
+    FlinkConfiguration, InvalidOptionValue, OptionRow, WriteConfigurationError, duration_text,
+};
 use crate::job_id::InvalidJobId;
 use crate::kube_client::BoxError;
 use crate::memory::InvalidMemoryConfiguration;
@@ -84,29 +86,9 @@ pub enum InvalidSpecification {
         /// What it needs.
         need: &'static str,
     },
-    /// What opens or protects a cluster cannot be made of this.
+    /// The value can be read, and what it asks for cannot be had.
     #[error("option {key} is {value:?}, but must be {need}")]
-    Exposure {
-        /// The option.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must be.
-        need: &'static str,
-    },
-    /// A TaskManager cannot have its volume for local files.
-    #[error("option {key} is {value:?}, but must be {need}")]
-    LocalStorage {
-        /// The option.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must be.
-        need: String,
-    },
-    /// TaskManagers cannot be scheduled like this.
-    #[error("option {key} is {value:?}, but must be {need}")]
-    Scheduling {
+    Unsuitable {
         /// The option.
         key: &'static str,
         /// Its value.
@@ -312,9 +294,7 @@ impl InvalidSpecification {
             | Self::TooFewReplicas { key, .. }
             | Self::ReplicasWithoutHighAvailability { key, .. }
             | Self::LimitBelowRequest { key, .. }
-            | Self::Exposure { key, .. }
-            | Self::LocalStorage { key, .. }
-            | Self::Scheduling { key, .. }
+            | Self::Unsuitable { key, .. }
             | Self::GangSchedulingNeeds { key, .. }
             | Self::TimeoutTooShort { key, .. }
             | Self::TolerationSeconds { key, .. }
@@ -335,6 +315,20 @@ impl InvalidSpecification {
             | Self::ConfigurationFile(_)
             | Self::RestDemand { .. }
             | Self::OwnerNotStored { .. } => None,
+        }
+    }
+
+    /// That this option, as it is written, must be something else.
+    pub(super) fn unsuitable(
+        configuration: &FlinkConfiguration,
+        option: &'static dyn OptionRow,
+        need: impl Into<String>,
+    ) -> Self {
+        let setting = configuration.setting(option.key());
+        Self::Unsuitable {
+            key: option.key(),
+            value: setting.map(|setting| setting.text.clone()).unwrap_or_default(),
+            need: need.into(),
         }
     }
 

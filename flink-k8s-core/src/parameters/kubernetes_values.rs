@@ -94,7 +94,11 @@ fn spread_constraint(
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         ..TopologySpreadConstraint::default()
     };
-    let refused = |value: String, need| InvalidSpecification::Exposure { key, value, need };
+    let refused = |value: String, need: &str| InvalidSpecification::Unsuitable {
+        key,
+        value,
+        need: need.to_owned(),
+    };
     for (name, value) in entry {
         match name.to_lowercase().as_str() {
             "topologykey" => constraint.topology_key = value,

@@ -1,7 +1,7 @@
 //! Validated settings of the volume on which TaskManagers keep local files.
 
+use super::task_manager::only_with_our_resource_manager;
 use super::{ContainerResources, InvalidSpecification};
-use crate::configuration::flink_k8s_options::{self, ResourceManagerKind};
 use crate::configuration::local_storage_options::{self as options, LocalStorageType};
 use crate::configuration::{FlinkConfiguration, OptionRow as _, common_options, kubernetes_options};
 use crate::memory::MemorySize;
@@ -45,18 +45,8 @@ impl LocalStorageParameters {
         let Some(kind) = configuration.find(&options::LOCAL_STORAGE_TYPE)? else {
             return Ok(None);
         };
-        if configuration.get(&flink_k8s_options::RESOURCE_MANAGER)? == ResourceManagerKind::Flink {
-            return Err(InvalidSpecification::LocalStorage {
-                key: options::LOCAL_STORAGE_TYPE.key(),
-                value: configuration
-                    .setting(options::LOCAL_STORAGE_TYPE.key())
-                    .map(|setting| setting.text.clone())
-                    .unwrap_or_default(),
-                need: "left out with flink-k8s.resource-manager=flink: Flink's own resource manager takes \
-                       volumes from kubernetes.pod-template-file.taskmanager"
-                    .to_owned(),
-            });
-        }
+        let elsewhere = "volumes from kubernetes.pod-template-file.taskmanager";
+        only_with_our_resource_manager(configuration, &options::LOCAL_STORAGE_TYPE, elsewhere)?;
         let path = directory(
             options::LOCAL_STORAGE_PATH.key,
             &configuration.get(&options::LOCAL_STORAGE_PATH)?,
@@ -73,7 +63,7 @@ impl LocalStorageParameters {
         let limit = container.memory_limit_mebibytes;
         match self.medium {
             LocalStorageMedium::Memory(size) if size.mebibytes() >= limit => {
-                Err(InvalidSpecification::LocalStorage {
+                Err(InvalidSpecification::Unsuitable {
                     key: options::LOCAL_STORAGE_SIZE.key(),
                     value: size.to_string(),
                     need: format!(
@@ -94,7 +84,7 @@ fn medium(
 ) -> Result<LocalStorageMedium, InvalidSpecification> {
     let size = configuration.find(&options::LOCAL_STORAGE_SIZE)?;
     if size == Some(MemorySize::ZERO) {
-        return Err(InvalidSpecification::LocalStorage {
+        return Err(InvalidSpecification::Unsuitable {
             key: options::LOCAL_STORAGE_SIZE.key(),
             value: MemorySize::ZERO.to_string(),
             need: "more than nothing".to_owned(),
@@ -127,7 +117,7 @@ fn directory(key: &'static str, path: &str) -> Result<String, InvalidSpecificati
     };
     match trimmed.strip_prefix('/') {
         Some(names) if names.split('/').all(is_plain) => Ok(trimmed.to_owned()),
-        _ => Err(InvalidSpecification::LocalStorage {
+        _ => Err(InvalidSpecification::Unsuitable {
             key,
             value: path.to_owned(),
             need: "an absolute path of letters, digits, '.', '_' and '-', such as /data/flink".to_owned(),
@@ -148,7 +138,7 @@ fn has_own_directories(configuration: &FlinkConfiguration, path: &str) -> Result
     if directories.split([',', ':']).any(is_on_volume) {
         return Ok(true);
     }
-    Err(InvalidSpecification::LocalStorage {
+    Err(InvalidSpecification::Unsuitable {
         key: option.key(),
         value: directories,
         need: format!(

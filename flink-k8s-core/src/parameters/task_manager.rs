@@ -74,27 +74,32 @@ pub(crate) fn check_pods(
     configuration: &FlinkConfiguration,
     cluster: &ClusterParameters,
 ) -> Result<(), InvalidSpecification> {
-    only_with_our_resource_manager(configuration, &TASK_MANAGER_PRIORITY_CLASS)?;
-    only_with_our_resource_manager(configuration, &TASK_MANAGER_TOPOLOGY_SPREAD)?;
+    for option in [
+        &TASK_MANAGER_PRIORITY_CLASS as &dyn OptionRow,
+        &TASK_MANAGER_TOPOLOGY_SPREAD,
+    ] {
+        only_with_our_resource_manager(configuration, option, WHERE_THEY_RUN)?;
+    }
     PodParameters::read(configuration, &PodOptions::TASK_MANAGER, cluster.flink_version).map(drop)
 }
 
-/// Refuses the option where it would do nothing.
+/// What Flink's own resource manager takes from elsewhere: the options of this kind mean nothing to it.
+pub(super) const WHERE_THEY_RUN: &str =
+    "from kubernetes.pod-template-file.taskmanager where TaskManagers run";
+
+/// Refuses the option where it would do nothing, because Flink's own resource manager takes this.
 pub(super) fn only_with_our_resource_manager(
     configuration: &FlinkConfiguration,
     option: &'static dyn OptionRow,
+    takes: &str,
 ) -> Result<(), InvalidSpecification> {
     let is_ours = configuration.get(&RESOURCE_MANAGER)? == ResourceManagerKind::Rust;
-    let Some(setting) = configuration.setting(option.key()).filter(|_| !is_ours) else {
+    if is_ours || !configuration.is_configured(option) {
         return Ok(());
-    };
-    Err(InvalidSpecification::Scheduling {
-        key: option.key(),
-        value: setting.text.clone(),
-        need: "left out with flink-k8s.resource-manager=flink: Flink's own resource manager takes from \
-               kubernetes.pod-template-file.taskmanager where TaskManagers run"
-            .to_owned(),
-    })
+    }
+    let need =
+        format!("left out with flink-k8s.resource-manager=flink: Flink's own resource manager takes {takes}");
+    Err(InvalidSpecification::unsuitable(configuration, option, need))
 }
 
 /// What a TaskManager with these settings is given; `worker` is for messages.

@@ -4,14 +4,14 @@
 //! which the leader renews. We see these writes pass, so we know when the last one succeeded, and hence the
 //! time after which repeating a renewal would be wrong: another JobManager may lead by then.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use flink_k8s_core::cluster_id::ClusterId;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::silent_leader::SignsOfLife;
+use super::silent_leader::{OpenCall, SignsOfLife, SilentLeader};
 
 /// Where Flink's Kubernetes client keeps the record of the leader.
 const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -39,7 +39,7 @@ impl Default for LeaderElectionTimes {
 
 impl LeaderElectionTimes {
     /// How long a leader leads after its last renewal.
-    pub(super) fn lasts(&self) -> Duration {
+    fn lasts(&self) -> Duration {
         self.renew_deadline.min(self.lease_duration)
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn election_config_map(cluster_id: &ClusterId) -> String {
 pub(super) struct Leadership {
     times: LeaderElectionTimes,
     last_renewal: Mutex<Option<Renewal>>,
-    pub(super) signs: Arc<SignsOfLife>,
+    signs: SignsOfLife,
 }
 
 #[derive(Debug)]
@@ -64,12 +64,22 @@ struct Renewal {
 }
 
 impl Leadership {
-    pub(super) fn new(times: LeaderElectionTimes, signs: Arc<SignsOfLife>) -> Self {
+    pub(super) fn new(times: LeaderElectionTimes) -> Self {
         Self {
             times,
             last_renewal: Mutex::new(None),
-            signs,
+            signs: SignsOfLife::new(times.lasts()),
         }
+    }
+
+    /// Tells when the JobManager leads and makes no call of its election for too long.
+    pub(super) fn silence(&self) -> SilentLeader {
+        self.signs.silence()
+    }
+
+    /// A call of the election has come in; it is open until the value is dropped.
+    pub(super) fn call(&self) -> OpenCall<'_> {
+        self.signs.call()
     }
 
     /// Until when a call that came in `now` may be repeated; in the past when the JobManager does not lead
@@ -142,14 +152,9 @@ mod tests {
         json!({"metadata": {"annotations": {LEADER_ANNOTATION: record.to_string()}}})
     }
 
-    fn leadership() -> Leadership {
-        let times = LeaderElectionTimes::default();
-        Leadership::new(times, Arc::new(SignsOfLife::new(times.lasts())))
-    }
-
     #[tokio::test(start_paused = true)]
     async fn leadership_counts_from_the_last_write_that_changed_the_record() {
-        let leadership = leadership();
+        let leadership = Leadership::new(LeaderElectionTimes::default());
         assert_eq!(leadership.deadline(), None);
         let start = Instant::now();
         leadership.wrote(&write("me", "first"), start);
@@ -173,8 +178,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_leader_that_has_seen_another_one_lead_or_removed_the_record_may_be_silent() {
         let long = Duration::from_secs(3600);
-        let leadership = leadership();
-        let mut silence = leadership.signs.silence();
+        let leadership = Leadership::new(LeaderElectionTimes::default());
+        let mut silence = leadership.silence();
         leadership.wrote(&write("me", "first"), Instant::now());
         leadership.read(&write("me", "first"));
         leadership.read(&json!({"data": {}}));

@@ -69,7 +69,7 @@ pub(super) async fn call(
         Subject::Named(name) => *name == forwarder.election_config_map,
         Subject::Collection => false,
     };
-    let _open = is_of_election.then(|| forwarder.leadership.signs.call());
+    let _open = is_of_election.then(|| forwarder.leadership.call());
     let lane = if is_of_election {
         Lane::Election
     } else {
